@@ -1,0 +1,75 @@
+"""The result of a check: what each image was built from, and what its base is now."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from bot.core.images import Digest
+
+
+class Status(StrEnum):
+    """What a check found out about an image."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+    UNBUILT = "unbuilt"
+
+
+class Evidence(StrEnum):
+    """Where the recorded base digest came from."""
+
+    LABEL = "label"
+    ANNOTATION = "annotation"
+    LAYERS = "layers"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a check says about one image, and why.
+
+    `first_seen` is when a check first saw `current_digest` under this base (UTC); the base
+    moved then or before.
+    `rebuild_id` is the rebuild this finding led to or met, None when there is none.
+    """
+
+    name: str
+    status: Status
+    reason: str
+    base: str
+    recorded_digest: Digest | None = None
+    current_digest: Digest | None = None
+    evidence: Evidence = Evidence.NONE
+    version_tag: str | None = None
+    pushed_at: datetime | None = None
+    size: int | None = None
+    first_seen: datetime | None = None
+    rebuild_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """How many HTTP requests a check cost."""
+
+    registry: int = 0
+    ecr: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check of several images. `slot` is the scheduled time it stands for, None when a person asked.
+
+    `revision` grows when the check or one of its rebuilds changes state, so that its card follows.
+    """
+
+    id: int = 0
+    checked_at: datetime
+    slot: datetime | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    requests: Requests = field(default_factory=Requests)
+    problem: str = ""
+    revision: int = 1
+
+    def count(self, status: Status) -> int:
+        return sum(verdict.status is status for verdict in self.verdicts)

@@ -1,0 +1,138 @@
+"""What the rules need from the outside, in our words. The classes behind these are named in `bot/app.py` alone."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from bot.core.checks import Check
+from bot.core.images import (
+    Digest,
+    ImageConfig,
+    ImageReference,
+    Manifest,
+    PipelineReference,
+    PlatformImage,
+    PublishedImage,
+)
+from bot.core.rebuilds import AuditEntry, Rebuild, Run, RunRequest, Stage, State
+
+
+class Clock(Protocol):
+    """The time, passed in so that tests can own it."""
+
+    def now(self) -> datetime:
+        """The present moment in UTC."""
+
+
+class Contents(Protocol):
+    """Documents of one repository, read by digest. They never change, so they are cached for ever."""
+
+    async def manifest(self, digest: Digest) -> Manifest:
+        """An index or image manifest. Raises NotFound, PeerRefused, PeerUnavailable."""
+
+    async def config(self, digest: Digest) -> ImageConfig:
+        """The configuration blob of an image. Raises like `manifest`."""
+
+
+class Registry(Protocol):
+    """A registry that speaks the OCI distribution API, such as MCR."""
+
+    requests: int  # HTTP requests sent so far
+
+    async def current(self, reference: ImageReference) -> Digest:
+        """What a tag points to now. Raises NotFound, PeerRefused, PeerUnavailable."""
+
+    def contents(self, reference: ImageReference) -> Contents:
+        """The documents of the reference's repository."""
+
+
+class ImageRepository(Protocol):
+    """Where platform images are pushed: AWS ECR."""
+
+    requests: int  # API calls sent so far
+
+    async def newest(self, image: PlatformImage) -> PublishedImage | None:
+        """The highest version of the image's line; None when the repository is missing or has no version of it."""
+
+    async def find(self, image: PlatformImage, tag: str) -> PublishedImage | None:
+        """One version tag of the image's line, None when it is not there."""
+
+    def contents(self, image: PlatformImage) -> Contents:
+        """The documents of the image's repository."""
+
+
+class Pipelines(Protocol):
+    """Azure Pipelines. Every method raises NotFound, PeerRefused or PeerUnavailable."""
+
+    async def queue(self, request: RunRequest) -> Run:
+        """Queue a run. Never repeated inside; after PeerUnavailable the run may exist all the same: ask `find`."""
+
+    async def find(self, pipeline: PipelineReference, request_id: str) -> Run | None:
+        """The run that carries the request id, among the newest of its pipeline."""
+
+    async def active(self, pipeline: PipelineReference) -> list[Run]:
+        """Runs of the pipeline that are queued or in progress."""
+
+    async def look(self, project: str, run_ids: Sequence[int]) -> list[Run]:
+        """The named runs, in one call. A run that was deleted is missing from the answer."""
+
+    async def stages(self, project: str, run_id: int) -> list[Stage]:
+        """The stages of a run in order; empty before it started."""
+
+    async def log_tail(self, project: str, run_id: int, log_id: int, lines: int) -> list[str]:
+        """The last lines of a log, cleaned of time stamps, escape codes and secrets."""
+
+    async def cancel(self, project: str, run_id: int) -> None:
+        """Ask Azure to cancel the run; it ends some time later."""
+
+
+class Store(Protocol):
+    """Durable state. Rebuild and audit entry are written in one transaction."""
+
+    async def add_rebuild(self, rebuild: Rebuild, audit: AuditEntry) -> None:
+        """Raises Conflict when the image has an open rebuild already."""
+
+    async def save_rebuild(self, rebuild: Rebuild, audit: AuditEntry | None = None) -> Rebuild:
+        """Write the row if nobody changed it since it was read, and return it with its new revision.
+
+        Raises Conflict otherwise.
+        """
+
+    async def supersede(self, old: Rebuild, new: Rebuild, audit: AuditEntry) -> None:
+        """Save `old` (ended) and add `new` in one transaction. Raises Conflict."""
+
+    async def rebuild(self, rebuild_id: str) -> Rebuild | None: ...
+
+    async def open_rebuild(self, image: str) -> Rebuild | None: ...
+
+    async def rebuilds(self, *, states: frozenset[State]) -> list[Rebuild]:
+        """All rebuilds in one of the states, oldest first."""
+
+    async def history(self, image: str | None, limit: int) -> list[Rebuild]:
+        """The newest rebuilds, newest first; of one image or of all."""
+
+    async def rejected(self, image: str, digest: Digest) -> Rebuild | None:
+        """The rebuild of this image for this digest that a person rejected."""
+
+    async def audit(self, entry: AuditEntry) -> None: ...
+
+    async def claim_slot(self, slot: datetime, now: datetime) -> bool:
+        """Whether the scheduled slot is ours to run: nobody has finished it, and no other replica is at it."""
+
+    async def add_check(self, check: Check) -> Check:
+        """Write a check, which finishes its slot, and return it with its id."""
+
+    async def latest_check(self) -> Check | None: ...
+
+    async def seen(self, base: str, digest: Digest, now: datetime) -> datetime:
+        """Remember that a base has this digest and return when that was first seen."""
+
+
+class Wake(Protocol):
+    """Tells the loops that something changed. A lost call costs time only: both also look by themselves."""
+
+    def cards(self) -> None:
+        """Cards may be out of date."""
+
+    def runs(self) -> None:
+        """A rebuild may be able to go on."""

@@ -1,0 +1,243 @@
+"""A rebuild: one row that moves from a question to a pushed image.
+
+    awaiting_approval ─► approved ─► queued ─► running ─► verifying ─► succeeded
+        │    │     │        │          │          │           │
+  rejected expired superseded ── cancelled ── failed ◄────────┘
+
+`TRANSITIONS` is this picture; the README draws the same one. Keep them in step.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from bot.core.images import ApprovalRules, Digest, PipelineReference
+
+ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that read like digits: people type these
+FAILURES_THAT_BRAKE = 3
+
+
+class State(StrEnum):
+    """Where a rebuild stands."""
+
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVED = "approved"
+    QUEUED = "queued"
+    RUNNING = "running"
+    VERIFYING = "verifying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.AWAITING_APPROVAL: frozenset({State.APPROVED, State.REJECTED, State.EXPIRED, State.SUPERSEDED}),
+    State.APPROVED: frozenset({State.QUEUED, State.CANCELLED, State.SUPERSEDED}),
+    State.QUEUED: frozenset({State.RUNNING, State.VERIFYING, State.FAILED, State.CANCELLED}),
+    State.RUNNING: frozenset({State.VERIFYING, State.FAILED, State.CANCELLED}),
+    State.VERIFYING: frozenset({State.SUCCEEDED, State.FAILED}),
+}
+OPEN = frozenset(TRANSITIONS)  # at most one rebuild per image is in one of these
+WITH_RUN = frozenset({State.QUEUED, State.RUNNING, State.VERIFYING})
+ENDED = frozenset(State) - OPEN
+
+
+class Cause(StrEnum):
+    """Why a rebuild exists."""
+
+    BASE_MOVED = "base_moved"
+    FIRST_BUILD = "first_build"
+    REQUESTED = "requested"
+
+
+class StageState(StrEnum):
+    """How far a stage of the pipeline is, in the words people see."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody who acts. `id` is the Entra object id where Teams tells it; `mri` is what a mention needs."""
+
+    id: str
+    name: str
+    mri: str = ""
+    principal_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """One approval, given for the digest of its rebuild."""
+
+    person: Person
+    at: datetime
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of a run. `log_id` is the log of its failed or last step, None when there is none."""
+
+    name: str
+    state: StageState
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempt: int = 1
+    log_id: int | None = None
+    errors: tuple[str, ...] = ()
+
+
+class RunState(StrEnum):
+    """A run of Azure Pipelines: build status and result in one word."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as Azure DevOps tells it. `number` is its name; `parameters` are its template parameters."""
+
+    id: int
+    number: str
+    url: str
+    project: str
+    state: RunState
+    parameters: dict[str, str]
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What a run is queued with: the template parameters of design and README, all strings."""
+
+    pipeline: PipelineReference
+    parameters: dict[str, str]
+
+    @property
+    def request_id(self) -> str:
+        return self.parameters["request_id"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuild:
+    """One rebuild. Change it with `move` or `replace` and save it through the store, which checks `revision`."""
+
+    id: str
+    image: str
+    state: State
+    cause: Cause
+    base: str
+    old_digest: Digest | None = None
+    new_digest: Digest | None = None
+    reason: str = ""
+    check_id: int | None = None
+    conversation_id: str | None = None  # where it was asked for, besides the subscribed channels
+    requested_by: Person | None = None  # None: a check asked
+    votes: tuple[Vote, ...] = ()
+    expires_at: datetime | None = None
+    ended_by: Person | None = None
+    ended_reason: str = ""
+    successor: str | None = None  # the rebuild that took over when this one was superseded
+    version_tag: str | None = None
+    run_id: int | None = None
+    run_number: str = ""
+    run_url: str = ""
+    run_project: str = ""
+    queue_attempts: int = 0
+    next_attempt_at: datetime | None = None
+    problem: str = ""
+    stages: tuple[Stage, ...] = ()
+    log_tail: tuple[str, ...] = ()
+    pushed_digest: Digest | None = None
+    pushed_size: int | None = None
+    previous_size: int | None = None
+    created_at: datetime
+    approved_at: datetime | None = None
+    queued_at: datetime | None = None
+    run_finished_at: datetime | None = None
+    ended_at: datetime | None = None
+    revision: int = 1
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        """Whoever asked, approved or ended it, each once, in that order."""
+        everyone = [self.requested_by, *(vote.person for vote in self.votes), self.ended_by]
+        return tuple({person.id: person for person in everyone if person}.values())
+
+    def move(self, to: State, now: datetime) -> "Rebuild":
+        """The same rebuild in another state. Raises ValueError for a step the picture does not have."""
+        if to not in TRANSITIONS.get(self.state, frozenset()):
+            raise ValueError(f"a rebuild cannot go from {self.state} to {to}")
+        moments = {State.APPROVED: "approved_at", State.QUEUED: "queued_at"}
+        moment = moments.get(to) or ("ended_at" if to in ENDED else None)
+        changed = replace(self, state=to, problem="", next_attempt_at=None)
+        return replace(changed, **{moment: now}) if moment else changed  # type: ignore[arg-type]
+
+
+def new_id() -> str:
+    """An id that people can read aloud and type, and that the run's name carries."""
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(8))
+
+
+def may_approve(rules: ApprovalRules, person: Person) -> bool:
+    """Whether the catalog names this person as an approver, by object id or principal name."""
+    return bool({person.id.lower(), person.principal_name.lower()} & rules.approvers)
+
+
+def approval_counts(rules: ApprovalRules, rebuild: Rebuild, person: Person) -> str | None:
+    """Why this approver's vote does not count, as a sentence; None when it does."""
+    if any(vote.person.id == person.id for vote in rebuild.votes):
+        return "You have approved this already; another person has to."
+    if not rules.self_approve and rebuild.requested_by and rebuild.requested_by.id == person.id:
+        return "You asked for this rebuild, so somebody else has to approve it."
+    return None
+
+
+def braked(history: Iterable[Rebuild]) -> bool:
+    """Whether the newest ended rebuilds (newest first) are failures in a row; a cancelled one does not count."""
+    outcomes = [r.state for r in history if r.state in (State.SUCCEEDED, State.FAILED)]
+    newest = outcomes[:FAILURES_THAT_BRAKE]
+    return len(newest) == FAILURES_THAT_BRAKE and set(newest) == {State.FAILED}
+
+
+def retry_delay(attempts: int, retry_after_s: float | None) -> timedelta:
+    """How long to wait before queueing again: what the peer asked for, else 10 s doubling to five minutes."""
+    return timedelta(seconds=retry_after_s if retry_after_s is not None else min(10 * 2 ** (attempts - 1), 300))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One thing that was done or refused. `actor` is None for the bot itself."""
+
+    at: datetime
+    actor: Person | None
+    action: str
+    image: str = ""
+    rebuild_id: str = ""
+    old_state: str = ""
+    new_state: str = ""
+    old_digest: str = ""
+    new_digest: str = ""
+    comment: str = ""
+    extra: dict[str, str] = field(default_factory=dict)

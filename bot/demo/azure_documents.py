@@ -1,0 +1,271 @@
+"""The JSON documents of the local Azure DevOps, made from its runs.
+
+Shapes: https://github.com/MicrosoftDocs/vsts-rest-api-specs, pipelines and build 7.1. What has no value is left out.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bot.demo.runs import STAGES, Attempt, Definition, Run
+
+Json = dict[str, Any]
+
+# Ids and version numbers as the client library looks them up: location id, area, resource, route, resource version.
+_LOCATIONS = (
+    ("e81700f7-3be2-46de-8624-2eb35882fcaa", "Location", "ResourceAreas", "_apis/{resource}/{areaId}", 1),
+    ("28e1305e-2afe-47bf-abaf-cbb0e6a91988", "pipelines", "pipelines", "{project}/_apis/{resource}/{pipelineId}", 1),
+    (
+        "7859261e-d2e9-4a68-b820-a5d84cc5bb3d",
+        "pipelines",
+        "runs",
+        "{project}/_apis/{area}/{pipelineId}/{resource}/{runId}",
+        1,
+    ),
+    (
+        "53df2d18-29ea-46a9-bee0-933540f80abf",
+        "pipelines",
+        "preview",
+        "{project}/_apis/{area}/{pipelineId}/{resource}",
+        1,
+    ),
+    ("0cd358e1-9217-4d94-8269-1c1ee6f93dcf", "build", "Builds", "{project}/_apis/{area}/{resource}/{buildId}", 7),
+    (
+        "b8aac6c9-744b-46e1-88fc-3550969f9313",
+        "build",
+        "stages",
+        "{project}/_apis/{area}/builds/{buildId}/{resource}/{stageRefName}",
+        1,
+    ),
+    (
+        "8baac422-4c6e-4de5-8532-db96d92acffa",
+        "build",
+        "Timeline",
+        "{project}/_apis/{area}/builds/{buildId}/{resource}/{timelineId}",
+        2,
+    ),
+    (
+        "35a80daf-7f30-45fc-86e8-6b813d9c90df",
+        "build",
+        "Logs",
+        "{project}/_apis/{area}/builds/{buildId}/{resource}/{logId}",
+        2,
+    ),
+    (
+        "1db06c96-014e-44e1-ac91-90b2d4b3e984",
+        "build",
+        "artifacts",
+        "{project}/_apis/{area}/builds/{buildId}/{resource}",
+        5,
+    ),
+)
+_WHO = {"displayName": "Shipshape", "id": "0f8fad5b-d9cb-469f-a165-70867728950e", "uniqueName": "shipshape@contoso.com"}
+
+
+def collection(values: list[Any]) -> Json:
+    return {"count": len(values), "value": values}
+
+
+def locations() -> Json:
+    """The answer to OPTIONS `_apis`."""
+    names = ("id", "area", "resourceName", "routeTemplate", "resourceVersion")
+    versions = {"minVersion": "1.0", "maxVersion": "7.2", "releasedVersion": "7.1"}
+    return collection([dict(zip(names, location, strict=True)) | versions for location in _LOCATIONS])
+
+
+def error(message: str, type_key: str, *, namespace: str = "Microsoft.VisualStudio.Services.Common") -> Json:
+    """A WrappedException."""
+    return {
+        "$id": "1",
+        "innerException": None,
+        "message": message,
+        "typeName": f"{namespace}.{type_key}, {namespace}",
+        "typeKey": type_key,
+        "errorCode": 0,
+        "eventId": 3000,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documents:
+    """`url` is the organization's address without a slash at the end."""
+
+    url: str
+
+    def pipeline(self, pipeline_id: int, definition: Definition) -> Json:
+        url = f"{self._project(definition)}/_apis/pipelines/{pipeline_id}?revision=1"
+        return {
+            "_links": {"self": {"href": url}},
+            "id": pipeline_id,
+            "name": definition.name,
+            "folder": "\\",
+            "revision": 1,
+            "url": url,
+        }
+
+    def run(self, run: Run, definition: Definition) -> Json:
+        pipeline = self.pipeline(run.pipeline_id, definition)
+        url = f"{self._project(definition)}/_apis/pipelines/{run.pipeline_id}/runs/{run.id}"
+        return _without_none(
+            {
+                "_links": {"self": {"href": url}, "web": {"href": self._web(run, definition)}},
+                "id": run.id,
+                "name": run.name,
+                "url": url,
+                "pipeline": {key: value for key, value in pipeline.items() if key != "_links"},
+                "state": {"completed": "completed", "cancelling": "canceling"}.get(run.status, "inProgress"),
+                "result": run.result,
+                "createdDate": _time(run.queued),
+                "finishedDate": _time(run.finished),
+                "templateParameters": run.parameters,
+                "resources": {"repositories": {"self": {"refName": run.branch, "version": run.version}}},
+            }
+        )
+
+    def build(self, run: Run, definition: Definition) -> Json:
+        url = self._build(run, definition)
+        project = {"id": project_id(definition.project), "name": definition.project, "state": "wellFormed"}
+        return _without_none(
+            {
+                "_links": {
+                    "self": {"href": url},
+                    "web": {"href": self._web(run, definition)},
+                    "timeline": {"href": f"{url}/Timeline"},
+                },
+                "id": run.id,
+                "buildNumber": run.name,
+                "status": run.status,
+                "result": run.result,
+                "queueTime": _time(run.queued),
+                "startTime": _time(run.started),
+                "finishTime": _time(run.finished),
+                "url": url,
+                "uri": f"vstfs:///Build/Build/{run.id}",
+                "definition": {"id": run.pipeline_id, "name": definition.name, "type": "build", "project": project},
+                "project": project,
+                "sourceBranch": run.branch,
+                "sourceVersion": run.version,
+                "reason": "manual",
+                "priority": "normal",
+                "requestedBy": _WHO,
+                "requestedFor": _WHO,
+                "templateParameters": run.parameters,
+                "logs": {"id": 0, "type": "Container", "url": f"{url}/logs"},
+                "tags": [],
+            }
+        )
+
+    def timeline(self, run: Run, definition: Definition) -> Json:
+        """The newest attempt at every stage."""
+        records = [
+            record
+            for order, stage in enumerate(STAGES, start=1)
+            for record in self._records(run, definition, stage, run.current(stage), order)
+        ]
+        return self._timeline(run, definition, timeline_id(run), records)
+
+    def attempt(self, run: Run, definition: Definition, wanted: str) -> Json | None:
+        """The timeline of an earlier attempt at a stage, by the id that `previousAttempts` names; None when there is none."""
+        for order, stage in enumerate(STAGES, start=1):
+            for attempt in run.stages[stage][:-1]:
+                if wanted == timeline_id(run, stage, attempt):
+                    records = list(self._records(run, definition, stage, attempt, order))
+                    return self._timeline(run, definition, wanted, records)
+        return None
+
+    def log(self, run: Run, definition: Definition, attempt: Attempt) -> Json:
+        return self._log(run, definition, attempt) | {
+            "createdOn": _time(attempt.started),
+            "lastChangedOn": _time(attempt.finished or attempt.started),
+            "lineCount": len(attempt.lines),
+        }
+
+    def _timeline(self, run: Run, definition: Definition, id_: str, records: list[Json]) -> Json:
+        url = f"{self._build(run, definition)}/Timeline/{id_}"
+        times = [record[key] for record in records for key in ("startTime", "finishTime") if key in record]
+        return {"id": id_, "changeId": len(times), "lastChangedOn": max(times), "url": url, "records": records}
+
+    def _records(self, run: Run, definition: Definition, stage: str, attempt: Attempt, order: int) -> Iterator[Json]:
+        """A stage has its phase, job and task from the moment it begins; log and issue belong to the task."""
+        yield _record(run, stage, attempt, "Stage", name=stage, identifier=stage, order=order)
+        if not attempt.started:
+            return
+        yield _record(run, stage, attempt, "Phase", name=stage, identifier=f"{stage}.{stage}", parent="Stage")
+        yield _record(run, stage, attempt, "Job", name=stage, identifier=f"{stage}.{stage}.__default", parent="Phase")
+        yield _record(run, stage, attempt, "Task", name="Bash", parent="Job") | {
+            "log": self._log(run, definition, attempt),
+            "issues": [{"type": "error", "category": "General", "message": attempt.error}] if attempt.error else [],
+        }
+
+    def _log(self, run: Run, definition: Definition, attempt: Attempt) -> Json:
+        url = f"{self._build(run, definition)}/logs/{attempt.log_id}"
+        return {"id": attempt.log_id, "type": "Container", "url": url}
+
+    def _project(self, definition: Definition) -> str:
+        return f"{self.url}/{project_id(definition.project)}"
+
+    def _build(self, run: Run, definition: Definition) -> str:
+        return f"{self._project(definition)}/_apis/build/Builds/{run.id}"
+
+    def _web(self, run: Run, definition: Definition) -> str:
+        return f"{self._project(definition)}/_build/results?buildId={run.id}"
+
+
+def _record(
+    run: Run,
+    stage: str,
+    attempt: Attempt,
+    type_: str,
+    *,
+    name: str,
+    identifier: str | None = None,
+    parent: str | None = None,
+    order: int = 1,
+) -> Json:
+    return _without_none(
+        {
+            "id": _id(run.id, stage, attempt.number, type_),
+            "parentId": _id(run.id, stage, attempt.number, parent) if parent else None,
+            "type": type_,
+            "name": name,
+            "identifier": identifier,
+            "order": order,
+            "state": attempt.state,
+            "result": attempt.result,
+            "startTime": _time(attempt.started),
+            "finishTime": _time(attempt.finished),
+            "attempt": attempt.number,
+            "previousAttempts": [
+                {
+                    "attempt": earlier.number,
+                    "timelineId": timeline_id(run, stage, earlier),
+                    "recordId": _id(run.id, stage, earlier.number, type_),
+                }
+                for earlier in run.stages[stage][: attempt.number - 1]
+            ],
+            "errorCount": 1 if attempt.error else 0,
+            "warningCount": 0,
+        }
+    )
+
+
+def project_id(project: str) -> str:
+    return _id(project.lower())
+
+
+def timeline_id(run: Run, stage: str = "", attempt: Attempt | None = None) -> str:
+    return _id(run.id, "timeline", stage, attempt.number if attempt else 0)
+
+
+def _id(*parts: object) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, parts))))
+
+
+def _time(moment: datetime | None) -> str | None:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if moment else None
+
+
+def _without_none(document: Json) -> Json:
+    return {key: value for key, value in document.items() if value is not None}
