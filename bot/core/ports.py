@@ -1,10 +1,11 @@
 """What the rules need from the outside, in our words. The classes behind these are named in `bot/app.py` alone."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from bot.core.checks import Check
+from bot.core.checks import Check, Verdict
+from bot.core.conversations import Subject
 from bot.core.images import (
     Digest,
     ImageConfig,
@@ -87,25 +88,31 @@ class Pipelines(Protocol):
 
 
 class Store(Protocol):
-    """Durable state. Rebuild and audit entry are written in one transaction."""
+    """Durable state of checks and rebuilds. Each method is one transaction.
 
-    async def add_rebuild(self, rebuild: Rebuild, audit: AuditEntry) -> None:
+    `show` names the cards that are wanted from now on, in every conversation that is subscribed to the image
+    and in the one where the rebuild was asked for. Wanting a card twice is wanting it once.
+    """
+
+    async def add_rebuild(self, rebuild: Rebuild, audit: AuditEntry, show: Collection[Subject] = ()) -> None:
         """Raises Conflict when the image has an open rebuild already."""
 
-    async def save_rebuild(self, rebuild: Rebuild, audit: AuditEntry | None = None) -> Rebuild:
+    async def save_rebuild(
+        self, rebuild: Rebuild, audit: AuditEntry | None = None, show: Collection[Subject] = ()
+    ) -> Rebuild:
         """Write the row if nobody changed it since it was read, and return it with its new revision.
 
         Raises Conflict otherwise.
         """
 
-    async def supersede(self, old: Rebuild, new: Rebuild, audit: AuditEntry) -> None:
-        """Save `old` (ended) and add `new` in one transaction. Raises Conflict."""
+    async def supersede(self, old: Rebuild, new: Rebuild, audit: AuditEntry, show: Collection[Subject] = ()) -> None:
+        """Save `old`, which has ended, and add `new`, for which `show` counts. Raises Conflict."""
 
     async def rebuild(self, rebuild_id: str) -> Rebuild | None: ...
 
     async def open_rebuild(self, image: str) -> Rebuild | None: ...
 
-    async def rebuilds(self, *, states: frozenset[State]) -> list[Rebuild]:
+    async def rebuilds(self, *, states: Collection[State]) -> list[Rebuild]:
         """All rebuilds in one of the states, oldest first."""
 
     async def history(self, image: str | None, limit: int) -> list[Rebuild]:
@@ -117,12 +124,20 @@ class Store(Protocol):
     async def audit(self, entry: AuditEntry) -> None: ...
 
     async def claim_slot(self, slot: datetime, now: datetime) -> bool:
-        """Whether the scheduled slot is ours to run: nobody has finished it, and no other replica is at it."""
+        """Whether the scheduled slot is ours to run: nobody has finished it, and no other replica is at it.
 
-    async def add_check(self, check: Check) -> Check:
-        """Write a check, which finishes its slot, and return it with its id."""
+        The first slot a new database sees is before its time and counts as finished.
+        """
+
+    async def add_check(self, check: Check, *, show: bool) -> Check:
+        """Write a check, which finishes its slot, and return it with its id. `show` wants its card."""
+
+    async def check(self, check_id: int) -> Check | None: ...
 
     async def latest_check(self) -> Check | None: ...
+
+    async def latest_verdicts(self) -> dict[str, tuple[datetime, Verdict]]:
+        """For each image that was ever checked, when that was last and what was found."""
 
     async def seen(self, base: str, digest: Digest, now: datetime) -> datetime:
         """Remember that a base has this digest and return when that was first seen."""

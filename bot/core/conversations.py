@@ -1,0 +1,58 @@
+"""Where people are told: conversations, their subscriptions, and which card each has."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class ConversationKind(StrEnum):
+    """Teams' own words. https://learn.microsoft.com/microsoftteams/platform/bots/how-to/conversations/conversation-basics"""
+
+    PERSONAL = "personal"
+    GROUP = "groupChat"
+    CHANNEL = "channel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """A conversation the bot may post to. `id` is without `;messageid=`: a channel, not one of its threads.
+
+    `images` are the images it is told about; empty means all of them.
+    """
+
+    id: str
+    service_url: str
+    kind: ConversationKind
+    tenant_id: str = ""
+    name: str = ""
+    bot_id: str = ""
+    subscribed: bool = False
+    images: tuple[str, ...] = ()
+
+    def wants(self, image: str) -> bool:
+        return self.subscribed and (not self.images or image in self.images)
+
+
+class Subject(StrEnum):
+    """What a card is about. A notice is a reply that rings, with mentions, when a rebuild ended."""
+
+    CHECK = "check"
+    REBUILD = "rebuild"
+    NOTICE = "notice"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueCard:
+    """A card that a conversation does not have yet, or has in an older revision.
+
+    `revision` is the subject's now; `activity_id` is None until the card was posted for the first time.
+    """
+
+    id: int
+    subject: Subject
+    subject_id: str
+    revision: int
+    conversation: Conversation
+    activity_id: str | None
+    attempts: int
+    next_attempt_at: datetime | None

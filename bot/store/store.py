@@ -1,0 +1,398 @@
+"""Durable state in any SQLAlchemy async database: SQLite for one process, PostgreSQL for several replicas."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Row, Select, String, cast, delete, event, func, insert, literal, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from bot.core.checks import Check, Verdict
+from bot.core.conversations import Conversation, DueCard, Subject
+from bot.core.images import Digest
+from bot.core.rebuilds import AuditEntry, Rebuild, State
+from bot.errors import Conflict
+from bot.store import tables as t
+
+CLAIM_LEASE = timedelta(minutes=10)  # after that a replica that claimed a slot is taken to be dead
+
+
+def _encode(value: Any) -> bytes:
+    return msgspec.json.encode(value, enc_hook=str)
+
+
+T = TypeVar("T")
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    return msgspec.json.decode(body, type=kind, dec_hook=lambda custom, value: custom(value))
+
+
+class SqlStore:
+    """Implements the ports `Store`, `DocumentCache` and `CardStore`. Use as an async context manager."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_async_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
+        if self._engine.dialect.name == "sqlite":
+            _make_sqlite_transactional(self._engine)
+
+    async def __aenter__(self) -> "SqlStore":
+        async with self._engine.begin() as connection:
+            await connection.run_sync(_migrate)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Raises whatever the database raises when it cannot be used."""
+        await self._rows(select(literal(1)))
+
+    # Rebuilds
+
+    async def add_rebuild(self, rebuild: Rebuild, audit: AuditEntry, show: Collection[Subject] = ()) -> None:
+        async with self._write() as connection:
+            await self._insert_rebuild(connection, rebuild, show)
+            await connection.execute(insert(t.audit).values(**_audit_row(audit)))
+
+    async def save_rebuild(
+        self, rebuild: Rebuild, audit: AuditEntry | None = None, show: Collection[Subject] = ()
+    ) -> Rebuild:
+        async with self._write() as connection:
+            saved = await self._update_rebuild(connection, rebuild)
+            await self._want(connection, show, rebuild)
+            if audit:
+                await connection.execute(insert(t.audit).values(**_audit_row(audit)))
+        return saved
+
+    async def supersede(self, old: Rebuild, new: Rebuild, audit: AuditEntry, show: Collection[Subject] = ()) -> None:
+        async with self._write() as connection:
+            await self._update_rebuild(connection, old)
+            await self._insert_rebuild(connection, new, show)
+            await connection.execute(insert(t.audit).values(**_audit_row(audit)))
+
+    async def rebuild(self, rebuild_id: str) -> Rebuild | None:
+        return await self._one_rebuild(select(t.rebuilds.c.body).where(t.rebuilds.c.id == rebuild_id))
+
+    async def open_rebuild(self, image: str) -> Rebuild | None:
+        return await self._one_rebuild(select(t.rebuilds.c.body).where(t.rebuilds.c.open_image == image))
+
+    async def rebuilds(self, *, states: Collection[State]) -> list[Rebuild]:
+        query = select(t.rebuilds.c.body).where(t.rebuilds.c.state.in_(list(states)))
+        return [_decode(row.body, Rebuild) for row in await self._rows(query.order_by(t.rebuilds.c.created_at))]
+
+    async def rebuilds_by_id(self, ids: Iterable[str]) -> dict[str, Rebuild]:
+        query = select(t.rebuilds.c.body).where(t.rebuilds.c.id.in_(list(ids)))
+        return {rebuild.id: rebuild for rebuild in [_decode(row.body, Rebuild) for row in await self._rows(query)]}
+
+    async def history(self, image: str | None, limit: int) -> list[Rebuild]:
+        query = select(t.rebuilds.c.body).order_by(t.rebuilds.c.created_at.desc()).limit(limit)
+        if image is not None:
+            query = query.where(t.rebuilds.c.image == image)
+        return [_decode(row.body, Rebuild) for row in await self._rows(query)]
+
+    async def rejected(self, image: str, digest: Digest) -> Rebuild | None:
+        columns = t.rebuilds.c
+        where = (columns.image == image, columns.new_digest == digest, columns.state == State.REJECTED)
+        return await self._one_rebuild(select(columns.body).where(*where).limit(1))
+
+    async def _one_rebuild(self, query: Select[Any]) -> Rebuild | None:
+        rows = await self._rows(query)
+        return _decode(rows[0].body, Rebuild) if rows else None
+
+    async def _insert_rebuild(self, connection: AsyncConnection, rebuild: Rebuild, show: Collection[Subject]) -> None:
+        try:
+            await connection.execute(insert(t.rebuilds).values(id=rebuild.id, **_rebuild_row(rebuild)))
+        except IntegrityError as error:
+            raise Conflict(f"{rebuild.image} has an open rebuild") from error
+        await self._want(connection, show, rebuild)
+
+    async def _update_rebuild(self, connection: AsyncConnection, rebuild: Rebuild) -> Rebuild:
+        saved = replace(rebuild, revision=rebuild.revision + 1)
+        # Cards of checks show states only, so they follow a change of state and not every step of a run.
+        moved = select(t.rebuilds.c.id).where(t.rebuilds.c.id == rebuild.id, t.rebuilds.c.state != rebuild.state)
+        of_it = select(t.check_rebuilds.c.check_id).where(t.check_rebuilds.c.rebuild_id.in_(moved))
+        bump = update(t.checks).where(t.checks.c.id.in_(of_it)).values(revision=t.checks.c.revision + 1)
+        await connection.execute(bump)
+        where = (t.rebuilds.c.id == rebuild.id, t.rebuilds.c.revision == rebuild.revision)
+        result = await connection.execute(update(t.rebuilds).where(*where).values(**_rebuild_row(saved)))
+        if result.rowcount != 1:
+            raise Conflict(f"rebuild {rebuild.id} was changed meanwhile")
+        return saved
+
+    async def audit(self, entry: AuditEntry) -> None:
+        async with self._write() as connection:
+            await connection.execute(insert(t.audit).values(**_audit_row(entry)))
+
+    async def audit_rows(self) -> list[dict[str, Any]]:
+        """All audit rows, oldest first."""
+        return [dict(row._mapping) for row in await self._rows(select(t.audit).order_by(t.audit.c.id))]
+
+    # Checks
+
+    async def claim_slot(self, slot: datetime, now: datetime) -> bool:
+        async with self._write() as connection:
+            newest = (await connection.execute(select(func.max(t.slots.c.slot)))).scalar()
+            if newest is None or slot > newest:
+                row = {"slot": slot, "claimed_at": now, "finished": newest is None}
+                await connection.execute(insert(t.slots).values(row))
+                return newest is not None
+            abandoned = (t.slots.c.slot == slot, ~t.slots.c.finished, t.slots.c.claimed_at <= now - CLAIM_LEASE)
+            taken = await connection.execute(update(t.slots).where(*abandoned).values(claimed_at=now))
+            return taken.rowcount == 1
+
+    async def release_slot(self, slot: datetime) -> None:
+        """Give a claimed slot back unfinished, so that the next look runs it."""
+        async with self._write() as connection:
+            await connection.execute(delete(t.slots).where(t.slots.c.slot == slot, ~t.slots.c.finished))
+
+    async def add_check(self, check: Check, *, show: bool) -> Check:
+        async with self._write() as connection:
+            row = {"checked_at": check.checked_at, "revision": check.revision, "body": b""}
+            key = (await connection.execute(insert(t.checks).values(row))).inserted_primary_key
+            saved = replace(check, id=key[0] if key else 0)
+            await connection.execute(update(t.checks).where(t.checks.c.id == saved.id).values(body=_encode(saved)))
+            if check.slot:
+                done = update(t.slots).where(t.slots.c.slot == check.slot).values(finished=True)
+                await connection.execute(done)
+            for verdict in check.verdicts:
+                await self._note_verdict(connection, saved, verdict)
+            if show:
+                await self._want_check(connection, saved)
+        return saved
+
+    async def _note_verdict(self, connection: AsyncConnection, check: Check, verdict: Verdict) -> None:
+        row = {"image": verdict.name, "checked_at": check.checked_at, "body": _encode(verdict)}
+        upsert = self._insert(t.verdicts).values(row)
+        changed = {"checked_at": upsert.excluded.checked_at, "body": upsert.excluded.body}
+        await connection.execute(upsert.on_conflict_do_update(index_elements=["image"], set_=changed))
+        if verdict.rebuild_id:
+            link = {"check_id": check.id, "rebuild_id": verdict.rebuild_id}
+            await connection.execute(self._insert_or_ignore(t.check_rebuilds).values(link))
+
+    async def check(self, check_id: int) -> Check | None:
+        return await self._one_check(select(t.checks).where(t.checks.c.id == check_id))
+
+    async def latest_check(self) -> Check | None:
+        return await self._one_check(select(t.checks).order_by(t.checks.c.id.desc()).limit(1))
+
+    async def _one_check(self, query: Select[Any]) -> Check | None:
+        rows = await self._rows(query)
+        return replace(_decode(rows[0].body, Check), revision=rows[0].revision) if rows else None
+
+    async def latest_verdicts(self) -> dict[str, tuple[datetime, Verdict]]:
+        return {row.image: (row.checked_at, _decode(row.body, Verdict)) for row in await self._rows(select(t.verdicts))}
+
+    async def latest_verdict(self, image: str) -> tuple[datetime, Verdict] | None:
+        rows = await self._rows(select(t.verdicts).where(t.verdicts.c.image == image))
+        return (rows[0].checked_at, _decode(rows[0].body, Verdict)) if rows else None
+
+    async def seen(self, base: str, digest: Digest, now: datetime) -> datetime:
+        columns = t.base_digests.c
+        async with self._write() as connection:
+            row = {"base": base, "digest": digest, "first_seen": now}
+            await connection.execute(self._insert_or_ignore(t.base_digests).values(row))
+            query = select(columns.first_seen).where(columns.base == base, columns.digest == digest)
+            first_seen: datetime = (await connection.execute(query)).scalar_one()
+        return first_seen
+
+    # Documents that never change
+
+    async def get(self, digest: Digest) -> bytes | None:
+        rows = await self._rows(select(t.documents.c.content).where(t.documents.c.digest == digest))
+        return rows[0].content if rows else None
+
+    async def put(self, digest: Digest, content: bytes) -> None:
+        async with self._write() as connection:
+            row = {"digest": digest, "content": content}
+            await connection.execute(self._insert_or_ignore(t.documents).values(row))
+
+    # Conversations and cards
+
+    async def conversation(self, conversation_id: str) -> Conversation | None:
+        rows = await self._rows(select(t.conversations.c.body).where(t.conversations.c.id == conversation_id))
+        return _decode(rows[0].body, Conversation) if rows else None
+
+    async def save_conversation(self, conversation: Conversation) -> None:
+        """Add or replace a conversation; one that was gone is back."""
+        async with self._write() as connection:
+            row = {"subscribed": conversation.subscribed, "gone_at": None, "body": _encode(conversation)}
+            upsert = self._insert(t.conversations).values(id=conversation.id, **row)
+            await connection.execute(upsert.on_conflict_do_update(index_elements=["id"], set_=row))
+
+    async def mark_gone(self, conversation_id: str, now: datetime) -> None:
+        """Post nothing more to a conversation until it says something again."""
+        async with self._write() as connection:
+            mark = update(t.conversations).where(t.conversations.c.id == conversation_id).values(gone_at=now)
+            await connection.execute(mark)
+
+    async def subscribed(self) -> list[Conversation]:
+        """The conversations that are told about checks and rebuilds, and can be reached."""
+        query = select(t.conversations.c.body).where(t.conversations.c.subscribed, t.conversations.c.gone_at.is_(None))
+        return [_decode(row.body, Conversation) for row in await self._rows(query)]
+
+    async def due_cards(self, now: datetime) -> list[DueCard]:
+        """Cards that are wanted and not delivered in their present revision, oldest first; not those on a pause."""
+        pause = t.cards.c.next_attempt_at
+        rows = await self._rows(_due().where(or_(pause.is_(None), pause <= now)))
+        return [_due_card(row) for row in rows]
+
+    async def next_card_at(self) -> datetime | None:
+        """When the first card on a pause may be tried again."""
+        paused = _due().with_only_columns(func.min(t.cards.c.next_attempt_at)).order_by(None)
+        rows = await self._rows(paused)
+        return rows[0][0] if rows else None
+
+    async def card_activity(self, subject: Subject, subject_id: str, conversation_id: str) -> str | None:
+        """The activity id of a card in a conversation, None when it was not posted there."""
+        query = select(t.cards.c.activity_id).filter_by(
+            subject=subject, subject_id=subject_id, conversation_id=conversation_id
+        )
+        rows = await self._rows(query)
+        return rows[0].activity_id if rows else None
+
+    async def card_delivered(self, card: DueCard, activity_id: str) -> None:
+        async with self._write() as connection:
+            done = {"activity_id": activity_id, "delivered": card.revision, "attempts": 0, "next_attempt_at": None}
+            await connection.execute(update(t.cards).where(t.cards.c.id == card.id).values(**done))
+
+    async def card_failed(self, card: DueCard, next_attempt_at: datetime, *, lost: bool = False) -> None:
+        """Try again later; `lost` when the posted activity is no longer there, so that a new one is posted."""
+        async with self._write() as connection:
+            values: dict[str, Any] = {"attempts": card.attempts + 1, "next_attempt_at": next_attempt_at}
+            if lost:
+                values["activity_id"] = None
+            await connection.execute(update(t.cards).where(t.cards.c.id == card.id).values(**values))
+
+    async def _want(self, connection: AsyncConnection, show: Collection[Subject], rebuild: Rebuild) -> None:
+        if not show:
+            return
+        for conversation in await self._reachable(connection):
+            if conversation.wants(rebuild.image) or conversation.id == rebuild.conversation_id:
+                for subject in sorted(show, reverse=True):  # the card before the notice that replies to it
+                    await self._want_card(connection, subject, rebuild.id, conversation)
+
+    async def _want_check(self, connection: AsyncConnection, check: Check) -> None:
+        for conversation in await self._reachable(connection):
+            if any(conversation.wants(verdict.name) for verdict in check.verdicts) or (
+                conversation.subscribed and not check.verdicts
+            ):
+                await self._want_card(connection, Subject.CHECK, str(check.id), conversation)
+
+    async def _want_card(
+        self, connection: AsyncConnection, subject: Subject, subject_id: str, conversation: Conversation
+    ) -> None:
+        row = {"subject": subject, "subject_id": subject_id, "conversation_id": conversation.id}
+        await connection.execute(self._insert_or_ignore(t.cards).values(delivered=0, attempts=0, **row))
+
+    async def _reachable(self, connection: AsyncConnection) -> list[Conversation]:
+        query = select(t.conversations.c.body).where(t.conversations.c.gone_at.is_(None)).order_by(t.conversations.c.id)
+        return [_decode(row.body, Conversation) for row in await connection.execute(query)]
+
+    # Connections
+
+    async def _rows(self, query: Select[Any]) -> list[Row[Any]]:
+        """Reads take no lock: each statement is its own transaction."""
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            return list(await connection.execute(query))
+
+    @asynccontextmanager
+    async def _write(self) -> AsyncIterator[AsyncConnection]:
+        async with self._engine.begin() as connection:
+            yield connection
+
+    def _insert(self, table: Any) -> Any:
+        return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+
+    def _insert_or_ignore(self, table: Any) -> Any:
+        return self._insert(table).on_conflict_do_nothing()
+
+
+def _due() -> Select[Any]:
+    """Cards joined with their subject's revision. A notice never changes: its revision is 1."""
+    cards, checks, rebuilds, conversations = t.cards, t.checks, t.rebuilds, t.conversations
+    of_check = (cards.c.subject == Subject.CHECK) & (cards.c.subject_id == cast(checks.c.id, String))
+    of_rebuild = (cards.c.subject == Subject.REBUILD) & (cards.c.subject_id == rebuilds.c.id)
+    revision = func.coalesce(checks.c.revision, rebuilds.c.revision, 1)
+    source = (
+        cards.join(conversations, cards.c.conversation_id == conversations.c.id)
+        .outerjoin(checks, of_check)
+        .outerjoin(rebuilds, of_rebuild)
+    )
+    return (
+        select(cards, revision.label("revision"), conversations.c.body.label("conversation"))
+        .select_from(source)
+        .where(conversations.c.gone_at.is_(None), revision > cards.c.delivered)
+        .order_by(cards.c.id)
+    )
+
+
+def _due_card(row: Row[Any]) -> DueCard:
+    return DueCard(
+        id=row.id,
+        subject=Subject(row.subject),
+        subject_id=row.subject_id,
+        revision=row.revision,
+        conversation=_decode(row.conversation, Conversation),
+        activity_id=row.activity_id,
+        attempts=row.attempts,
+        next_attempt_at=row.next_attempt_at,
+    )
+
+
+def _rebuild_row(rebuild: Rebuild) -> dict[str, Any]:
+    return {
+        "image": rebuild.image,
+        "open_image": rebuild.image if rebuild.is_open else None,
+        "state": rebuild.state,
+        "new_digest": rebuild.new_digest,
+        "revision": rebuild.revision,
+        "created_at": rebuild.created_at,
+        "body": _encode(rebuild),
+    }
+
+
+def _audit_row(entry: AuditEntry) -> dict[str, Any]:
+    actor = entry.actor
+    row = {name: getattr(entry, name) for name in entry.__slots__ if name != "actor"}
+    return row | {
+        "actor_id": actor.id if actor else "shipshape",
+        "actor_name": actor.name if actor else "Shipshape",
+        "actor_principal_name": actor.principal_name if actor else "",
+    }
+
+
+def _migrate(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _make_sqlite_transactional(engine: AsyncEngine) -> None:
+    """Real transactions that take the write lock at their start, so that none fails half-way as "locked".
+
+    https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#serializable-isolation-savepoints-transactional-ddl
+    """
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
