@@ -26,11 +26,19 @@ class Evidence(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """When a base was first seen with its present digest, and last with another one; None when it never was."""
+
+    first_seen: datetime
+    other_last_seen: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a check says about one image, and why.
 
-    `first_seen` is when a check first saw `current_digest` under this base (UTC); the base
-    moved then or before.
+    The base moved to `current_digest` after `moved_after` (when a check last saw another digest; None when none
+    ever did) and not later than `first_seen`.
     `rebuild_id` is the rebuild this finding led to or met, None when there is none.
     """
 
@@ -45,6 +53,7 @@ class Verdict:
     pushed_at: datetime | None = None
     size: int | None = None
     first_seen: datetime | None = None
+    moved_after: datetime | None = None
     rebuild_id: str | None = None
 
 

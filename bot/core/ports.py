@@ -1,10 +1,10 @@
 """What the rules need from the outside, in our words. The classes behind these are named in `bot/app.py` alone."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from bot.core.checks import Check, Verdict
+from bot.core.checks import Check, Sighting, Verdict
 from bot.core.conversations import Subject
 from bot.core.images import (
     Digest,
@@ -110,6 +110,11 @@ class Store(Protocol):
 
     async def rebuild(self, rebuild_id: str) -> Rebuild | None: ...
 
+    async def rebuilds_by_id(self, ids: Iterable[str]) -> dict[str, Rebuild]: ...
+
+    async def show(self, rebuild: Rebuild, conversation_id: str) -> None:
+        """Want the card of a rebuild in one more conversation."""
+
     async def open_rebuild(self, image: str) -> Rebuild | None: ...
 
     async def rebuilds(self, *, states: Collection[State]) -> list[Rebuild]:
@@ -129,18 +134,27 @@ class Store(Protocol):
         The first slot a new database sees is before its time and counts as finished.
         """
 
-    async def add_check(self, check: Check, *, show: bool) -> Check:
-        """Write a check, which finishes its slot, and return it with its id. `show` wants its card."""
+    async def release_slot(self, slot: datetime) -> None:
+        """Give a claimed slot back unfinished, so that the next look runs it."""
+
+    async def add_check(self, check: Check, *, everywhere: bool, conversation_id: str | None = None) -> Check:
+        """Write a check, which finishes its slot, and return it with its id.
+
+        Its card is wanted in the named conversation, and in all subscribed ones when `everywhere`.
+        """
 
     async def check(self, check_id: int) -> Check | None: ...
 
     async def latest_check(self) -> Check | None: ...
 
+    async def latest_verdict(self, image: str) -> tuple[datetime, Verdict] | None:
+        """When the image was last checked, and what was found."""
+
     async def latest_verdicts(self) -> dict[str, tuple[datetime, Verdict]]:
         """For each image that was ever checked, when that was last and what was found."""
 
-    async def seen(self, base: str, digest: Digest, now: datetime) -> datetime:
-        """Remember that a base has this digest and return when that was first seen."""
+    async def seen(self, digests: Mapping[str, Digest], now: datetime) -> dict[str, Sighting]:
+        """Remember which digest each base has now, and say what is known about the move to it."""
 
 
 class Wake(Protocol):
@@ -151,3 +165,13 @@ class Wake(Protocol):
 
     def runs(self) -> None:
         """A rebuild may be able to go on."""
+
+
+class DocumentCache(Protocol):
+    """Documents by digest. What a digest names never changes, so nothing in here ever grows old."""
+
+    async def get(self, digest: Digest) -> bytes | None:
+        """The document, None when it is not remembered."""
+
+    async def put(self, digest: Digest, content: bytes) -> None:
+        """Remember a document whose bytes were verified."""

@@ -36,7 +36,9 @@ class State(StrEnum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.AWAITING_APPROVAL: frozenset({State.APPROVED, State.REJECTED, State.EXPIRED, State.SUPERSEDED}),
+    State.AWAITING_APPROVAL: frozenset(
+        {State.APPROVED, State.REJECTED, State.EXPIRED, State.SUPERSEDED, State.CANCELLED}
+    ),
     State.APPROVED: frozenset({State.QUEUED, State.CANCELLED, State.SUPERSEDED}),
     State.QUEUED: frozenset({State.RUNNING, State.VERIFYING, State.FAILED, State.CANCELLED}),
     State.RUNNING: frozenset({State.VERIFYING, State.FAILED, State.CANCELLED}),

@@ -52,7 +52,13 @@ async def judge(
     )
 
 
-async def recorded_base(platform: ImagePlatform, own: Contents, digest: Digest) -> tuple[Digest | None, Evidence]:
+async def same_children(platforms: Iterable[ImagePlatform], bases: Contents, one: Digest, other: Digest) -> bool:
+    """Whether two digests of a base are the same image for each of the platforms. Raises PeerError."""
+    first, second = await bases.manifest(one), await bases.manifest(other)
+    return all(_for_platform(first, p, "the base") == _for_platform(second, p, "the base") for p in platforms)
+
+
+async def _recorded_base(platform: ImagePlatform, own: Contents, digest: Digest) -> tuple[Digest | None, Evidence]:
     """The base digest an image says it was built from, and where it says so. Raises PeerError.
 
     Annotations come first, because they cost no further request; then the label in the configuration.
@@ -75,7 +81,7 @@ def _worst(findings: Iterable[Finding]) -> Finding:
 
 async def _look(platform: ImagePlatform, current: Digest, bases: Contents, own: Contents, published: Digest) -> Finding:
     try:
-        recorded, evidence = await recorded_base(platform, own, published)
+        recorded, evidence = await _recorded_base(platform, own, published)
         if recorded == current:
             return Finding(Status.FRESH, "built from the current base", recorded, evidence)
         now = _for_platform(await bases.manifest(current), platform, "the base")

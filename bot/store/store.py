@@ -1,7 +1,7 @@
 """Durable state in any SQLAlchemy async database: SQLite for one process, PostgreSQL for several replicas."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from bot.core.checks import Check, Verdict
+from bot.core.checks import Check, Sighting, Verdict
 from bot.core.conversations import Conversation, DueCard, Subject
 from bot.core.images import Digest
 from bot.core.rebuilds import AuditEntry, Rebuild, State
@@ -79,6 +79,10 @@ class SqlStore:
             await self._update_rebuild(connection, old)
             await self._insert_rebuild(connection, new, show)
             await connection.execute(insert(t.audit).values(**_audit_row(audit)))
+
+    async def show(self, rebuild: Rebuild, conversation_id: str) -> None:
+        async with self._write() as connection:
+            await self._want(connection, [Subject.REBUILD], replace(rebuild, conversation_id=conversation_id))
 
     async def rebuild(self, rebuild_id: str) -> Rebuild | None:
         return await self._one_rebuild(select(t.rebuilds.c.body).where(t.rebuilds.c.id == rebuild_id))
@@ -155,7 +159,7 @@ class SqlStore:
         async with self._write() as connection:
             await connection.execute(delete(t.slots).where(t.slots.c.slot == slot, ~t.slots.c.finished))
 
-    async def add_check(self, check: Check, *, show: bool) -> Check:
+    async def add_check(self, check: Check, *, everywhere: bool, conversation_id: str | None = None) -> Check:
         async with self._write() as connection:
             row = {"checked_at": check.checked_at, "revision": check.revision, "body": b""}
             key = (await connection.execute(insert(t.checks).values(row))).inserted_primary_key
@@ -166,8 +170,9 @@ class SqlStore:
                 await connection.execute(done)
             for verdict in check.verdicts:
                 await self._note_verdict(connection, saved, verdict)
-            if show:
-                await self._want_check(connection, saved)
+            for conversation in await self._reachable(connection):
+                if conversation.id == conversation_id or (everywhere and _concerns(saved, conversation)):
+                    await self._want_card(connection, Subject.CHECK, str(saved.id), conversation)
         return saved
 
     async def _note_verdict(self, connection: AsyncConnection, check: Check, verdict: Verdict) -> None:
@@ -196,14 +201,18 @@ class SqlStore:
         rows = await self._rows(select(t.verdicts).where(t.verdicts.c.image == image))
         return (rows[0].checked_at, _decode(rows[0].body, Verdict)) if rows else None
 
-    async def seen(self, base: str, digest: Digest, now: datetime) -> datetime:
+    async def seen(self, digests: Mapping[str, Digest], now: datetime) -> dict[str, Sighting]:
         columns = t.base_digests.c
         async with self._write() as connection:
-            row = {"base": base, "digest": digest, "first_seen": now}
-            await connection.execute(self._insert_or_ignore(t.base_digests).values(row))
-            query = select(columns.first_seen).where(columns.base == base, columns.digest == digest)
-            first_seen: datetime = (await connection.execute(query)).scalar_one()
-        return first_seen
+            for base, digest in digests.items():
+                row = {"base": base, "digest": digest, "first_seen": now, "last_seen": now}
+                upsert = self._insert(t.base_digests).values(row)
+                await connection.execute(
+                    upsert.on_conflict_do_update(index_elements=["base", "digest"], set_={"last_seen": now})
+                )
+            known = await connection.execute(select(t.base_digests).where(columns.base.in_(list(digests))))
+            rows = list(known)
+        return {base: _sighting(digest, [row for row in rows if row.base == base]) for base, digest in digests.items()}
 
     # Documents that never change
 
@@ -281,13 +290,6 @@ class SqlStore:
                 for subject in sorted(show, reverse=True):  # the card before the notice that replies to it
                     await self._want_card(connection, subject, rebuild.id, conversation)
 
-    async def _want_check(self, connection: AsyncConnection, check: Check) -> None:
-        for conversation in await self._reachable(connection):
-            if any(conversation.wants(verdict.name) for verdict in check.verdicts) or (
-                conversation.subscribed and not check.verdicts
-            ):
-                await self._want_card(connection, Subject.CHECK, str(check.id), conversation)
-
     async def _want_card(
         self, connection: AsyncConnection, subject: Subject, subject_id: str, conversation: Conversation
     ) -> None:
@@ -316,6 +318,18 @@ class SqlStore:
 
     def _insert_or_ignore(self, table: Any) -> Any:
         return self._insert(table).on_conflict_do_nothing()
+
+
+def _concerns(check: Check, conversation: Conversation) -> bool:
+    """Whether a conversation is told about a check: about any of its images, or that it failed altogether."""
+    images = [verdict.name for verdict in check.verdicts]
+    return any(map(conversation.wants, images)) if images else conversation.subscribed
+
+
+def _sighting(digest: Digest, rows: list[Row[Any]]) -> Sighting:
+    first_seen = next(row.first_seen for row in rows if row.digest == digest)
+    others = [row.last_seen for row in rows if row.digest != digest and row.last_seen <= first_seen]
+    return Sighting(first_seen=first_seen, other_last_seen=max(others, default=None))
 
 
 def _due() -> Select[Any]:

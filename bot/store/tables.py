@@ -96,6 +96,7 @@ base_digests = Table(
     Column("base", String(512), primary_key=True),
     Column("digest", String(71), primary_key=True),
     Column("first_seen", UtcDateTime, nullable=False),
+    Column("last_seen", UtcDateTime, nullable=False),
 )
 
 documents = Table(

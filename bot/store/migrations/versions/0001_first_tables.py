@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("base", sa.String(length=512), nullable=False),
         sa.Column("digest", sa.String(length=71), nullable=False),
         sa.Column("first_seen", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_seen", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("base", "digest"),
     )
     op.create_table(

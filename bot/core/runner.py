@@ -1,0 +1,352 @@
+"""Moves rebuilds along: queues what is approved, follows runs, verifies what was pushed.
+
+Every step is decided from the row and from the outside truth, so it does not matter what woke it,
+how often it is called, or where the process stopped the last time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+from bot.core.checker import Checker
+from bot.core.checks import Status, Verdict
+from bot.core.conversations import Subject
+from bot.core.images import Digest, PlatformImage, next_version
+from bot.core.ports import Clock, ImageRepository, Pipelines, Store, Wake
+from bot.core.rebuilds import (
+    ENDED,
+    WITH_RUN,
+    AuditEntry,
+    Cause,
+    Rebuild,
+    Run,
+    RunRequest,
+    RunState,
+    Stage,
+    StageState,
+    State,
+    new_id,
+    retry_delay,
+)
+from bot.errors import Conflict, NotFound, PeerError, PeerUnavailable
+
+logger = logging.getLogger(__name__)
+
+QUEUE_LEASE = timedelta(minutes=2)  # within it nobody else queues the same rebuild; longer than any call may take
+LOG_LINES = 12
+ALL_CARDS = (Subject.REBUILD, Subject.NOTICE)
+
+
+Step = Callable[[Rebuild], Awaitable[None]]
+
+
+class Runner:
+    """Owns the part of a rebuild's life that nobody has to press a button for."""
+
+    def __init__(
+        self,
+        catalog: Mapping[str, PlatformImage],
+        store: Store,
+        checker: Checker,
+        repository: ImageRepository,
+        pipelines: Pipelines,
+        clock: Clock,
+        wake: Wake,
+        verify_timeout: timedelta,
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._checker = checker
+        self._repository = repository
+        self._pipelines = pipelines
+        self._clock = clock
+        self._wake = wake
+        self._verify_timeout = verify_timeout
+        self._one_pass = asyncio.Lock()
+
+    async def advance(self) -> bool:
+        """One pass over everything that is open. Returns whether a run is under way or about to be."""
+        async with self._one_pass:
+            await self._each(await self._store.rebuilds(states={State.AWAITING_APPROVAL}), self._expire)
+            await self._each(await self._store.rebuilds(states={State.APPROVED}), self._queue)
+            await self._follow(await self._store.rebuilds(states=WITH_RUN - {State.VERIFYING}))
+            await self._each(await self._store.rebuilds(states={State.VERIFYING}), self._verify)
+            return bool(await self._store.rebuilds(states=WITH_RUN | {State.APPROVED}))
+
+    async def _each(self, rebuilds: list[Rebuild], step: Step) -> None:
+        """Run a step for each; the trouble of one is its own and is tried again at the next pass."""
+        for rebuild in rebuilds:
+            try:
+                await step(rebuild)
+            except Conflict:
+                logger.info("rebuild %s was changed meanwhile", rebuild.id)
+            except PeerError as error:
+                logger.warning("rebuild %s cannot go on: %s", rebuild.id, error)
+
+    async def _expire(self, rebuild: Rebuild) -> None:
+        now = self._clock.now()
+        if rebuild.expires_at and rebuild.expires_at <= now:
+            await self._save(rebuild, rebuild.move(State.EXPIRED, now), "expire")
+
+    # From approved to queued: reserve, queue, record
+
+    async def _queue(self, rebuild: Rebuild) -> None:
+        now = self._clock.now()
+        if rebuild.next_attempt_at and rebuild.next_attempt_at > now:
+            return
+        image = self._catalog.get(rebuild.image)
+        if image is None:
+            await self._end(rebuild, State.CANCELLED, f"{rebuild.image} is no longer in the catalog")
+            return
+        try:
+            if run := await self._run_of_an_earlier_attempt(rebuild, image):
+                await self._record(rebuild, run)
+            elif ready := await self._prepare(rebuild, image):
+                await self._reserve_and_queue(ready, image)
+        except PeerError as error:
+            await self._try_later(rebuild, error)
+
+    async def _run_of_an_earlier_attempt(self, rebuild: Rebuild, image: PlatformImage) -> Run | None:
+        """The run that was queued when the answer, or this process, was lost before it could be recorded."""
+        return await self._pipelines.find(image.pipeline, rebuild.id) if rebuild.queue_attempts else None
+
+    async def _prepare(self, rebuild: Rebuild, image: PlatformImage) -> Rebuild | None:
+        """Pin the digest and choose the version; None when the rebuild ended or has to wait. Raises PeerError."""
+        digest = await self._checker.current(image)
+        published = await self._checker.newest(image)
+        verdict = await self._checker.against(image, digest, published)
+        if rebuild.cause is not Cause.REQUESTED and verdict.status is Status.FRESH:
+            reason = f"{verdict.version_tag} is built from the current base already"
+            await self._end(rebuild, State.SUPERSEDED, reason, show=(Subject.REBUILD,))
+            return None
+        if rebuild.new_digest and rebuild.new_digest != digest and await self._moved_on(rebuild, image, verdict):
+            return None
+        version = next_version(published.version if published else None, new_base=verdict.status is not Status.FRESH)
+        return replace(
+            rebuild,
+            new_digest=rebuild.new_digest or digest,
+            old_digest=rebuild.old_digest or verdict.recorded_digest,
+            version_tag=image.version_tag(version),
+            previous_size=published.size if published else None,
+        )
+
+    async def _moved_on(self, rebuild: Rebuild, image: PlatformImage, verdict: Verdict) -> bool:
+        """Ask again when the base moved after the approval; not when it moved for other platforms only."""
+        assert rebuild.new_digest is not None
+        assert verdict.current_digest is not None
+        if await self._checker.same_for(image, rebuild.new_digest, verdict.current_digest):
+            return False
+        now = self._clock.now()
+        asked = replace(
+            rebuild,
+            id=new_id(),
+            state=State.AWAITING_APPROVAL,
+            new_digest=verdict.current_digest,
+            old_digest=verdict.recorded_digest,
+            votes=(),
+            created_at=now,
+            expires_at=now + image.approval.expires,
+            approved_at=None,
+            queue_attempts=0,
+            next_attempt_at=None,
+            problem="",
+            revision=1,
+        )
+        old = replace(rebuild.move(State.SUPERSEDED, now), ended_reason="the base moved again", successor=asked.id)
+        entry = self._entry(rebuild, old, "supersede")
+        await self._store.supersede(old, asked, entry, show=(Subject.REBUILD,))
+        self._wake.cards()
+        return True
+
+    async def _reserve_and_queue(self, ready: Rebuild, image: PlatformImage) -> None:
+        """Reserve in the store first: a crash after this line is found again by the request id."""
+        if busy := await self._other_run(ready, image):
+            waiting = PeerUnavailable(
+                f"run {busy.number} of this image is under way; this one starts after it", retry_after_s=30
+            )
+            await self._try_later(ready, waiting)
+            return
+        attempts = ready.queue_attempts + 1
+        lease = self._clock.now() + QUEUE_LEASE
+        reserved = await self._store.save_rebuild(replace(ready, queue_attempts=attempts, next_attempt_at=lease))
+        try:
+            run = await self._pipelines.queue(self._request(reserved, image))
+        except PeerError as error:
+            await self._try_later(reserved, error)
+            return
+        await self._record(reserved, run)
+
+    async def _other_run(self, rebuild: Rebuild, image: PlatformImage) -> Run | None:
+        """A run of the same image that somebody else started, queued or in progress."""
+        for run in await self._pipelines.active(image.pipeline):
+            if run.parameters.get("image") == image.name and run.parameters.get("request_id") != rebuild.id:
+                return run
+        return None
+
+    def _request(self, rebuild: Rebuild, image: PlatformImage) -> RunRequest:
+        assert rebuild.new_digest is not None
+        assert rebuild.version_tag is not None
+        return RunRequest(
+            pipeline=image.pipeline,
+            parameters={
+                "image": image.name,
+                "base": str(self._checker.base(image).at(rebuild.new_digest)),
+                "version_tag": rebuild.version_tag,
+                "extra_tags": ",".join(image.extra_tags),
+                "skip_update": "true",
+                "request_id": rebuild.id,
+                "reason": rebuild.reason or rebuild.cause.value,
+            },
+        )
+
+    async def _record(self, rebuild: Rebuild, run: Run) -> None:
+        queued = replace(
+            rebuild.move(State.QUEUED, self._clock.now()),
+            version_tag=run.parameters.get("version_tag") or rebuild.version_tag,
+            run_id=run.id,
+            run_number=run.number,
+            run_url=run.url,
+            run_project=run.project,
+        )
+        try:
+            await self._save(rebuild, queued, "queue", show=(Subject.REBUILD,))
+        except Conflict:
+            await self._drop_if_cancelled(rebuild.id, run)
+
+    async def _drop_if_cancelled(self, rebuild_id: str, run: Run) -> None:
+        """Somebody cancelled between reserving and recording: nobody follows the run, so end it."""
+        present = await self._store.rebuild(rebuild_id)
+        if present and present.state in ENDED:
+            await self._pipelines.cancel(run.project, run.id)
+
+    async def _try_later(self, rebuild: Rebuild, error: PeerError) -> None:
+        """Keep the approval, say on the card why nothing happens yet, and try again."""
+        wait = retry_delay(max(rebuild.queue_attempts, 1), getattr(error, "retry_after_s", None))
+        later = replace(rebuild, problem=str(error), next_attempt_at=self._clock.now() + wait)
+        if later.problem != rebuild.problem:
+            logger.warning("rebuild %s cannot be queued yet: %s", rebuild.id, error)
+        await self._store.save_rebuild(later, show=(Subject.REBUILD,))
+        self._wake.cards()
+
+    # Following runs
+
+    async def _follow(self, rebuilds: list[Rebuild]) -> None:
+        """One list call per project for all runs, then the timeline of each that has begun."""
+        projects: dict[str, dict[int, Rebuild]] = {}
+        for rebuild in rebuilds:
+            if rebuild.run_id is not None:
+                projects.setdefault(rebuild.run_project, {})[rebuild.run_id] = rebuild
+        for project, by_run in projects.items():
+            try:
+                runs = {run.id: run for run in await self._pipelines.look(project, list(by_run))}
+            except PeerError as error:
+                logger.warning("runs of %s cannot be read: %s", project, error)
+                continue
+            for run_id, rebuild in by_run.items():
+                await self._each([rebuild], partial(self._step, run=runs.get(run_id)))
+
+    async def _step(self, rebuild: Rebuild, run: Run | None) -> None:
+        if run is None:
+            await self._end(rebuild, State.FAILED, f"run {rebuild.run_number} no longer exists in Azure DevOps")
+            return
+        if run.state is RunState.WAITING:
+            return
+        stages = tuple(await self._pipelines.stages(run.project, run.id))
+        seen = replace(rebuild, stages=stages)
+        if run.state is RunState.RUNNING:
+            if rebuild.state is State.QUEUED:
+                await self._save(rebuild, seen.move(State.RUNNING, self._clock.now()), "start")
+            elif seen != rebuild:
+                await self._store.save_rebuild(seen)
+                self._wake.cards()
+            return
+        await self._finished(replace(seen, run_finished_at=run.finished_at or self._clock.now()), run)
+
+    async def _finished(self, rebuild: Rebuild, run: Run) -> None:
+        if run.state is RunState.SUCCEEDED:
+            verifying = rebuild.move(State.VERIFYING, self._clock.now())
+            await self._save(rebuild, verifying, "finish")
+        elif run.state is RunState.CANCELLED:
+            await self._end(rebuild, State.CANCELLED, rebuild.ended_reason or "the run was cancelled in Azure DevOps")
+        else:
+            failed = next((stage for stage in rebuild.stages if stage.state is StageState.FAILED), None)
+            tail = await self._log_tail(run, failed)
+            reason = f"stage {failed.name} failed" if failed else "the run failed"
+            await self._end(replace(rebuild, log_tail=tail), State.FAILED, reason)
+
+    async def _log_tail(self, run: Run, stage: Stage | None) -> tuple[str, ...]:
+        """The end of the failed stage's log; its error lines when the log cannot be had."""
+        if stage is None:
+            return ()
+        if stage.log_id is None:
+            return stage.errors
+        try:
+            return tuple(await self._pipelines.log_tail(run.project, run.id, stage.log_id, LOG_LINES))
+        except NotFound:
+            return stage.errors
+
+    # Verifying
+
+    async def _verify(self, rebuild: Rebuild) -> None:
+        """Succeeded means: ECR has the version tag, and that image is built from the approved digest."""
+        image = self._catalog.get(rebuild.image)
+        if image is None or rebuild.version_tag is None or rebuild.new_digest is None:
+            await self._end(rebuild, State.FAILED, f"{rebuild.image} is no longer in the catalog")
+            return
+        try:
+            published = await self._repository.find(image, rebuild.version_tag)
+        except PeerError as error:
+            await self._not_verified_yet(rebuild, str(error))
+            return
+        if published is None:
+            await self._not_verified_yet(rebuild, f"{rebuild.version_tag} is not in ECR")
+            return
+        verdict = await self._checker.against(image, rebuild.new_digest, published)
+        found = replace(rebuild, pushed_digest=published.digest, pushed_size=published.size)
+        if verdict.status is Status.FRESH:
+            await self._end(found, State.SUCCEEDED, "")
+        elif verdict.status is Status.STALE:
+            built = Digest(verdict.recorded_digest).short if verdict.recorded_digest else "another base"
+            await self._end(found, State.FAILED, f"{rebuild.version_tag} is built from {built}, not as approved")
+        else:
+            await self._not_verified_yet(found, verdict.reason)
+
+    async def _not_verified_yet(self, rebuild: Rebuild, reason: str) -> None:
+        finished = rebuild.run_finished_at or rebuild.created_at
+        if self._clock.now() - finished >= self._verify_timeout:
+            await self._end(rebuild, State.FAILED, f"the run succeeded, but {reason}")
+        elif rebuild.problem != reason:
+            await self._store.save_rebuild(replace(rebuild, problem=reason))
+            self._wake.cards()
+
+    # Saving
+
+    async def _end(self, rebuild: Rebuild, state: State, reason: str, show: tuple[Subject, ...] = ALL_CARDS) -> None:
+        ended = replace(rebuild.move(state, self._clock.now()), ended_reason=reason)
+        await self._save(rebuild, ended, state.value, show=show)
+
+    async def _save(self, old: Rebuild, new: Rebuild, action: str, show: tuple[Subject, ...] = ()) -> None:
+        await self._store.save_rebuild(new, self._entry(old, new, action), show)
+        self._wake.cards()
+
+    def _entry(self, old: Rebuild, new: Rebuild, action: str) -> AuditEntry:
+        return system_entry(old, new, action, self._clock)
+
+
+def system_entry(old: Rebuild | None, new: Rebuild, action: str, clock: Clock) -> AuditEntry:
+    """The row for a change that the bot itself made."""
+    return AuditEntry(
+        at=clock.now(),
+        actor=None,
+        action=action,
+        image=new.image,
+        rebuild_id=new.id,
+        old_state=old.state if old else "",
+        new_state=new.state,
+        old_digest=new.old_digest or "",
+        new_digest=new.new_digest or "",
+        comment=new.ended_reason or new.reason,
+    )

@@ -1,0 +1,422 @@
+"""What the bot can do. Every door, be it chat, button, timer or hook, ends in one of these methods.
+
+Methods that a person may call take that person and raise `CommandError`, whose text is the answer,
+or `Refused` when the person may not.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from bot.core.checker import Checker
+from bot.core.checks import Check, Status, Verdict
+from bot.core.conversations import Subject
+from bot.core.images import Mode, PlatformImage
+from bot.core.ports import Clock, Pipelines, Store, Wake
+from bot.core.rebuilds import (
+    OPEN,
+    AuditEntry,
+    Cause,
+    Person,
+    Rebuild,
+    State,
+    Vote,
+    approval_counts,
+    braked,
+    may_approve,
+    new_id,
+)
+from bot.core.runner import system_entry
+from bot.errors import CommandError, Conflict, Refused
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
+HISTORY = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageStatus:
+    """All that is known about one image. `checked_at` is None when it was never checked."""
+
+    image: PlatformImage
+    checked_at: datetime | None
+    verdict: Verdict | None
+    open: Rebuild | None
+    history: tuple[Rebuild, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requested:
+    """What became of a wish to rebuild; `attached` when a rebuild was open already."""
+
+    rebuild: Rebuild
+    attached: bool
+
+
+Decision = Callable[[Rebuild], Awaitable[Rebuild]]
+
+
+class Service:
+    """The abilities of the bot, over the ports."""
+
+    def __init__(
+        self,
+        catalog: Mapping[str, PlatformImage],
+        store: Store,
+        checker: Checker,
+        pipelines: Pipelines,
+        clock: Clock,
+        wake: Wake,
+    ) -> None:
+        self.catalog = catalog
+        self._store = store
+        self._checker = checker
+        self._pipelines = pipelines
+        self._clock = clock
+        self._wake = wake
+
+    # Checking
+
+    async def check_slot(self, slot: datetime) -> Check | None:
+        """The scheduled check of all images: once per slot, whoever calls and however often; None when it is done."""
+        if not await self._store.claim_slot(slot, self._clock.now()):
+            return None
+        try:
+            return await self._check(self.catalog.values(), slot=slot)
+        except Exception:
+            await self._store.release_slot(slot)
+            raise
+
+    async def check(self, names: Collection[str], conversation_id: str) -> Check:
+        """A check that a person asked for: of the named images, or of all. Its card goes to the conversation.
+
+        It goes to everybody subscribed when the check has something new to ask.
+        """
+        images = [self.image(name) for name in names] or list(self.catalog.values())
+        return await self._check(images, conversation_id=conversation_id)
+
+    async def _check(
+        self, images: Iterable[PlatformImage], slot: datetime | None = None, conversation_id: str | None = None
+    ) -> Check:
+        now = self._clock.now()
+        verdicts, requests = await self._checker.check(images)
+        verdicts = await self._date(verdicts, now)
+        asked: list[str] = []
+        verdicts = [await self._act(verdict, asked) for verdict in verdicts]
+        check = Check(checked_at=now, slot=slot, verdicts=tuple(verdicts), requests=requests)
+        everywhere = slot is not None or bool(asked)
+        check = await self._store.add_check(check, everywhere=everywhere, conversation_id=conversation_id)
+        logger.info("checked %d images, %d new requests", len(verdicts), len(asked))
+        self._wake.cards()
+        self._wake.runs()
+        return check
+
+    async def _date(self, verdicts: list[Verdict], now: datetime) -> list[Verdict]:
+        digests = {verdict.base: verdict.current_digest for verdict in verdicts if verdict.current_digest}
+        sightings = await self._store.seen(digests, now)
+        return [
+            replace(verdict, first_seen=sighting.first_seen, moved_after=sighting.other_last_seen)
+            if verdict.current_digest and (sighting := sightings.get(verdict.base))
+            else verdict
+            for verdict in verdicts
+        ]
+
+    async def _act(self, verdict: Verdict, asked: list[str]) -> Verdict:
+        """Open, replace or close the image's request, and tie the verdict to its rebuild."""
+        for _ in range(ATTEMPTS):
+            try:
+                rebuild = await self._request_for(verdict, asked)
+                return replace(verdict, rebuild_id=rebuild.id) if rebuild else verdict
+            except Conflict:
+                continue  # a person or another replica was faster: look again
+        raise Conflict(f"{verdict.name} is being changed by somebody else all the time")
+
+    async def _request_for(self, verdict: Verdict, asked: list[str]) -> Rebuild | None:
+        image = self.catalog[verdict.name]
+        present = await self._store.open_rebuild(verdict.name)
+        if verdict.status is Status.UNKNOWN or (present and present.state is not State.AWAITING_APPROVAL):
+            return present
+        if verdict.status is Status.FRESH:
+            if present and present.cause is not Cause.REQUESTED:
+                await self._close_needless(present, verdict)
+            return None
+        if present and present.new_digest in (None, verdict.current_digest):
+            return present
+        if present is None and (image.mode is Mode.NOTIFY or await self._rejected(verdict)):
+            return None
+        new = await self._new_request(image, verdict)
+        if present:
+            await self._replace(present, new)
+        else:
+            show = (Subject.REBUILD,) if new.state is State.APPROVED else ()
+            await self._store.add_rebuild(new, system_entry(None, new, "ask", self._clock), show)
+        asked.append(new.id)
+        return new
+
+    async def _rejected(self, verdict: Verdict) -> bool:
+        digest = verdict.current_digest
+        return digest is not None and await self._store.rejected(verdict.name, digest) is not None
+
+    async def _close_needless(self, present: Rebuild, verdict: Verdict) -> None:
+        reason = f"{verdict.version_tag} is built from the current base"
+        closed = replace(present.move(State.SUPERSEDED, self._clock.now()), ended_reason=reason)
+        await self._store.save_rebuild(closed, system_entry(present, closed, "supersede", self._clock))
+
+    async def _replace(self, present: Rebuild, new: Rebuild) -> None:
+        closed = replace(
+            present.move(State.SUPERSEDED, self._clock.now()),
+            ended_reason="the base moved again",
+            successor=new.id,
+        )
+        await self._store.supersede(closed, new, system_entry(present, closed, "supersede", self._clock))
+
+    async def _new_request(self, image: PlatformImage, verdict: Verdict) -> Rebuild:
+        now = self._clock.now()
+        stopped = image.mode is Mode.AUTO and braked(await self._store.history(image.name, HISTORY))
+        automatic = image.mode is Mode.AUTO and not stopped
+        return Rebuild(
+            id=new_id(),
+            image=image.name,
+            state=State.APPROVED if automatic else State.AWAITING_APPROVAL,
+            cause=Cause.FIRST_BUILD if verdict.status is Status.UNBUILT else Cause.BASE_MOVED,
+            base=verdict.base,
+            old_digest=verdict.recorded_digest,
+            new_digest=verdict.current_digest,
+            reason="three runs in a row failed, so this one is not queued by itself" if stopped else "",
+            created_at=now,
+            approved_at=now if automatic else None,
+            expires_at=None if automatic else now + image.approval.expires,
+        )
+
+    # Deciding
+
+    async def approve(self, which: str, person: Person, comment: str = "") -> Rebuild:
+        """One vote for a waiting rebuild, named by its id or image; with the last needed vote it is approved."""
+        return await self._decide(which, person, lambda rebuild: self._approve(rebuild, person, comment))
+
+    async def _approve(self, rebuild: Rebuild, person: Person, comment: str) -> Rebuild:
+        image = self.image(rebuild.image)
+        await self._must_be_approver(image, person, "approve", rebuild)
+        self._must_wait(rebuild)
+        if objection := approval_counts(image.approval, rebuild, person):
+            raise CommandError(objection)
+        now = self._clock.now()
+        voted = replace(rebuild, votes=(*rebuild.votes, Vote(person=person, at=now, comment=comment)))
+        if len(voted.votes) < image.approval.required:
+            return await self._save(rebuild, voted, person, "approve", comment)
+        return await self._save(
+            rebuild, voted.move(State.APPROVED, now), person, "approve", comment, (Subject.REBUILD,)
+        )
+
+    async def reject(self, which: str, person: Person, reason: str) -> Rebuild:
+        """End a waiting rebuild; its digest is not asked for again."""
+        return await self._decide(which, person, lambda rebuild: self._reject(rebuild, person, reason))
+
+    async def _reject(self, rebuild: Rebuild, person: Person, reason: str) -> Rebuild:
+        await self._must_be_approver(self.image(rebuild.image), person, "reject", rebuild)
+        self._must_wait(rebuild)
+        if not reason:
+            raise CommandError("A rejection needs a reason, for those who ask why.")
+        rejected = replace(rebuild.move(State.REJECTED, self._clock.now()), ended_by=person, ended_reason=reason)
+        return await self._save(rebuild, rejected, person, "reject", reason)
+
+    async def cancel(self, which: str, person: Person) -> Rebuild:
+        """End a rebuild that has not finished: at once before it is queued, by asking Azure DevOps afterwards."""
+        return await self._decide(which, person, lambda rebuild: self._cancel(rebuild, person))
+
+    async def _cancel(self, rebuild: Rebuild, person: Person) -> Rebuild:
+        if rebuild.requested_by is None or rebuild.requested_by.id != person.id:
+            await self._must_be_approver(self.image(rebuild.image), person, "cancel", rebuild)
+        reason = f"cancelled by {person.name}"
+        if not rebuild.is_open or rebuild.state is State.VERIFYING:
+            raise CommandError(f"Nothing to cancel: {describe(rebuild)}.")
+        if rebuild.run_id is None:
+            ended = replace(rebuild.move(State.CANCELLED, self._clock.now()), ended_by=person, ended_reason=reason)
+            return await self._save(rebuild, ended, person, "cancel", "", (Subject.REBUILD,))
+        await self._pipelines.cancel(rebuild.run_project, rebuild.run_id)
+        asked = replace(rebuild, ended_by=person, ended_reason=reason)
+        return await self._save(rebuild, asked, person, "cancel")
+
+    async def rebuild(self, name: str, person: Person, reason: str, conversation_id: str) -> Requested:
+        """Rebuild without comparing with the registry. An approver's wish is a vote; anybody else's is a question."""
+        image = self.image(name)
+        for _ in range(ATTEMPTS):
+            present = await self._store.open_rebuild(image.name)
+            try:
+                if present is None:
+                    return Requested(
+                        rebuild=await self._request(image, person, reason, conversation_id), attached=False
+                    )
+                return Requested(
+                    rebuild=await self._attach(image, present, person, reason, conversation_id), attached=True
+                )
+            except Conflict:
+                continue
+        raise CommandError(f"{image.name} is being changed by somebody else; try again.")
+
+    async def _request(self, image: PlatformImage, person: Person, reason: str, conversation_id: str) -> Rebuild:
+        now = self._clock.now()
+        latest = await self._store.latest_verdict(image.name)
+        rebuild = Rebuild(
+            id=new_id(),
+            image=image.name,
+            state=State.AWAITING_APPROVAL,
+            cause=Cause.REQUESTED,
+            base=str(self._checker.base(image)),
+            old_digest=latest[1].recorded_digest if latest else None,
+            reason=reason,
+            conversation_id=conversation_id,
+            requested_by=person,
+            created_at=now,
+            expires_at=now + image.approval.expires,
+        )
+        if may_approve(image.approval, person) and image.approval.self_approve:
+            rebuild = replace(rebuild, votes=(Vote(person=person, at=now, comment=reason),))
+            if image.approval.required == 1:
+                rebuild = rebuild.move(State.APPROVED, now)
+        entry = replace(system_entry(None, rebuild, "rebuild", self._clock), actor=person)
+        await self._store.add_rebuild(rebuild, entry, (Subject.REBUILD,))
+        self._wake.cards()
+        self._wake.runs()
+        return rebuild
+
+    async def _attach(
+        self, image: PlatformImage, present: Rebuild, person: Person, reason: str, conversation_id: str
+    ) -> Rebuild:
+        """One active rebuild per image: the wish counts as a vote for a waiting one, and its card is shown here."""
+        waiting = present.state is State.AWAITING_APPROVAL
+        if waiting and may_approve(image.approval, person) and not approval_counts(image.approval, present, person):
+            present = await self._approve(present, person, reason)
+        await self._store.show(present, conversation_id)
+        self._wake.cards()
+        return present
+
+    async def _decide(self, which: str, person: Person, decision: Decision) -> Rebuild:
+        for _ in range(ATTEMPTS):
+            rebuild = await self.find(which)
+            try:
+                return await decision(rebuild)
+            except Conflict:
+                continue
+        raise CommandError("Somebody else is changing this rebuild; look at its card and try again.")
+
+    async def _must_be_approver(self, image: PlatformImage, person: Person, action: str, rebuild: Rebuild) -> None:
+        if may_approve(image.approval, person):
+            return
+        entry = AuditEntry(
+            at=self._clock.now(),
+            actor=person,
+            action=f"{action} refused",
+            image=image.name,
+            rebuild_id=rebuild.id,
+            old_state=rebuild.state,
+            new_state=rebuild.state,
+        )
+        await self._store.audit(entry)
+        who = ", ".join(sorted(image.approval.approvers)) or "nobody"
+        raise Refused(f"You may not {action} rebuilds of {image.name}. The catalog names: {who}.")
+
+    def _must_wait(self, rebuild: Rebuild) -> None:
+        """A card can be pressed a year later: the row decides, not the button."""
+        overdue = rebuild.expires_at is not None and rebuild.expires_at <= self._clock.now()
+        if rebuild.state is State.AWAITING_APPROVAL and overdue:
+            raise CommandError(f"Too late: the request for {rebuild.image} has expired. The next check asks again.")
+        if rebuild.state is not State.AWAITING_APPROVAL:
+            raise CommandError(f"Nothing to decide: {describe(rebuild)}.")
+
+    async def _save(
+        self,
+        old: Rebuild,
+        new: Rebuild,
+        person: Person,
+        action: str,
+        comment: str = "",
+        show: tuple[Subject, ...] = (),
+    ) -> Rebuild:
+        entry = replace(system_entry(old, new, action, self._clock), actor=person, comment=comment)
+        saved = await self._store.save_rebuild(new, entry, show)
+        self._wake.cards()
+        self._wake.runs()
+        return saved
+
+    # Looking
+
+    def image(self, name: str) -> PlatformImage:
+        """Raises CommandError when the catalog does not have it."""
+        if name not in self.catalog:
+            raise CommandError(f"{name} is not in the catalog.")
+        return self.catalog[name]
+
+    async def find(self, which: str) -> Rebuild:
+        """The rebuild with this id, or the open or else newest one of the image. Raises CommandError."""
+        if which not in self.catalog:
+            if rebuild := await self._store.rebuild(which):
+                return rebuild
+            raise CommandError(f"There is no rebuild {which}.")
+        if rebuild := await self._store.open_rebuild(which):
+            return rebuild
+        if history := await self._store.history(which, 1):
+            return history[0]
+        raise CommandError(f"{which} has never been rebuilt.")
+
+    async def status(self, name: str) -> ImageStatus:
+        """What is known about one image; it is checked now when it never was."""
+        image = self.image(name)
+        latest = await self._store.latest_verdict(name)
+        if latest is None:
+            now = self._clock.now()
+            verdicts, _ = await self._checker.check([image])
+            latest = (now, (await self._date(verdicts, now))[0])
+        history = await self._store.history(name, 4)
+        return ImageStatus(
+            image=image,
+            checked_at=latest[0],
+            verdict=latest[1],
+            open=next((rebuild for rebuild in history if rebuild.is_open), None),
+            history=tuple(rebuild for rebuild in history if not rebuild.is_open)[:3],
+        )
+
+    async def overview(self) -> list[ImageStatus]:
+        """All images in the order of the catalog, as last checked."""
+        latest = await self._store.latest_verdicts()
+        open_ = {rebuild.image: rebuild for rebuild in await self._store.rebuilds(states=OPEN)}
+        return [
+            ImageStatus(
+                image=image,
+                checked_at=latest[image.name][0] if image.name in latest else None,
+                verdict=latest[image.name][1] if image.name in latest else None,
+                open=open_.get(image.name),
+                history=(),
+            )
+            for image in self.catalog.values()
+        ]
+
+    async def pending(self) -> list[Rebuild]:
+        """What waits for an approval, oldest first."""
+        return await self._store.rebuilds(states={State.AWAITING_APPROVAL})
+
+    async def history(self, name: str | None) -> list[Rebuild]:
+        """The last ten rebuilds, newest first; of one image or of all."""
+        return await self._store.history(self.image(name).name if name else None, HISTORY)
+
+
+def describe(rebuild: Rebuild) -> str:
+    """Where a rebuild stands, as the end of a sentence."""
+    who = rebuild.ended_by.name if rebuild.ended_by else ""
+    approvers = ", ".join(vote.person.name for vote in rebuild.votes)
+    texts = {
+        State.AWAITING_APPROVAL: "waits for an approval",
+        State.APPROVED: f"is approved by {approvers}" if approvers else "is approved",
+        State.QUEUED: f"is queued as run {rebuild.run_number}",
+        State.RUNNING: f"is under way as run {rebuild.run_number}",
+        State.VERIFYING: f"is built; {rebuild.version_tag} is being verified",
+        State.SUCCEEDED: f"is in ECR as {rebuild.version_tag}",
+        State.FAILED: f"failed: {rebuild.ended_reason}",
+        State.CANCELLED: f"was cancelled: {rebuild.ended_reason}",
+        State.REJECTED: f"was rejected by {who}: {rebuild.ended_reason}",
+        State.EXPIRED: "expired before anybody decided",
+        State.SUPERSEDED: f"was superseded: {rebuild.ended_reason}",
+    }
+    return f"rebuild {rebuild.id} of {rebuild.image} {texts[rebuild.state]}"
