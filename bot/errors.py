@@ -8,6 +8,10 @@ BotError
 │   ├── PeerUnavailable    try again later (`retry_after_s` when the peer said when)
 │   └── PeerRefused        trying again will not help until somebody changes something
 │       └── NotFound       the peer says that the thing does not exist
+├── RequestError           what arrived over HTTP is not served
+│   ├── Malformed          400
+│   ├── Unauthenticated    401
+│   └── Forbidden          403
 └── Conflict               somebody else changed the row first; read again and decide again
 """
 
@@ -63,3 +67,19 @@ class NotFound(PeerRefused):
 
 class Conflict(BotError):
     """The row was changed by somebody else since it was read."""
+
+
+class RequestError(BotError):
+    """What arrived over HTTP is not served; the text may be shown to whoever sent it."""
+
+
+class Malformed(RequestError):
+    """It cannot be read."""
+
+
+class Unauthenticated(RequestError):
+    """It does not prove who sent it."""
+
+
+class Forbidden(RequestError):
+    """It proves who sent it, and they may not."""

@@ -46,6 +46,7 @@ class DueCard:
     """A card that a conversation does not have yet, or has in an older revision.
 
     `revision` is the subject's now; `activity_id` is None until the card was posted for the first time.
+    `fingerprint` is of what was delivered last, so that a revision that looks the same costs no edit.
     """
 
     id: int
@@ -54,5 +55,6 @@ class DueCard:
     revision: int
     conversation: Conversation
     activity_id: str | None
+    fingerprint: str
     attempts: int
     next_attempt_at: datetime | None

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from bot.core.checks import Check, Sighting, Verdict
-from bot.core.conversations import Subject
+from bot.core.conversations import Conversation, DueCard, Subject
 from bot.core.images import (
     Digest,
     ImageConfig,
@@ -147,6 +147,9 @@ class Store(Protocol):
 
     async def latest_check(self) -> Check | None: ...
 
+    async def last_told(self) -> datetime | None:
+        """When the newest check was done whose card all subscribed conversations got."""
+
     async def latest_verdict(self, image: str) -> tuple[datetime, Verdict] | None:
         """When the image was last checked, and what was found."""
 
@@ -155,6 +158,38 @@ class Store(Protocol):
 
     async def seen(self, digests: Mapping[str, Digest], now: datetime) -> dict[str, Sighting]:
         """Remember which digest each base has now, and say what is known about the move to it."""
+
+
+class CardStore(Protocol):
+    """Which conversations there are, and which cards each of them has."""
+
+    async def conversation(self, conversation_id: str) -> Conversation | None: ...
+
+    async def save_conversation(self, conversation: Conversation) -> None:
+        """Add or replace a conversation; one that was gone is back."""
+
+    async def mark_gone(self, conversation_id: str, now: datetime) -> None:
+        """Post nothing more to a conversation until it says something again."""
+
+    async def due_cards(self, now: datetime) -> list[DueCard]:
+        """Cards that are wanted and not delivered in their present revision, oldest first; not those on a pause."""
+
+    async def next_card_at(self) -> datetime | None:
+        """When the first card on a pause may be tried again; None when none is."""
+
+    async def card_activity(self, subject: Subject, subject_id: str, conversation_id: str) -> str | None:
+        """The activity id of a card in a conversation, None when it was not posted there."""
+
+    async def card_delivered(self, card: DueCard, activity_id: str, fingerprint: str) -> None: ...
+
+    async def card_failed(self, card: DueCard, next_attempt_at: datetime, *, lost: bool = False) -> None:
+        """Try again later; `lost` when the posted activity is no longer there, so that a new one is posted."""
+
+    async def check(self, check_id: int) -> Check | None: ...
+
+    async def rebuild(self, rebuild_id: str) -> Rebuild | None: ...
+
+    async def rebuilds_by_id(self, ids: Iterable[str]) -> dict[str, Rebuild]: ...
 
 
 class Wake(Protocol):

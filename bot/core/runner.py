@@ -65,11 +65,11 @@ class Runner:
         self._clock = clock
         self._wake = wake
         self._verify_timeout = verify_timeout
-        self._one_pass = asyncio.Lock()
+        self.one_pass = asyncio.Lock()
 
     async def advance(self) -> bool:
         """One pass over everything that is open. Returns whether a run is under way or about to be."""
-        async with self._one_pass:
+        async with self.one_pass:
             await self._each(await self._store.rebuilds(states={State.AWAITING_APPROVAL}), self._expire)
             await self._each(await self._store.rebuilds(states={State.APPROVED}), self._queue)
             await self._follow(await self._store.rebuilds(states=WITH_RUN - {State.VERIFYING}))

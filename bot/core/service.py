@@ -7,7 +7,7 @@ or `Refused` when the person may not.
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bot.core.checker import Checker
 from bot.core.checks import Check, Status, Verdict
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
 HISTORY = 10
+TOLD_AT_LEAST = timedelta(hours=20)  # a daily check that starts a little early is still daily
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,16 @@ class Service:
             return await self._check(self.catalog.values(), slot=slot)
         except Exception:
             await self._store.release_slot(slot)
+            await self._tell_failure()
             raise
+
+    async def _tell_failure(self) -> None:
+        """Say once that the check itself does not work; what is wrong with one image is that image's unknown."""
+        latest = await self._store.latest_check()
+        if latest is None or not latest.problem:
+            problem = "the check could not be finished; the log says why, and it is tried again"
+            await self._store.add_check(Check(checked_at=self._clock.now(), problem=problem), everywhere=True)
+            self._wake.cards()
 
     async def check(self, names: Collection[str], conversation_id: str) -> Check:
         """A check that a person asked for: of the named images, or of all. Its card goes to the conversation.
@@ -105,13 +115,22 @@ class Service:
         verdicts = await self._date(verdicts, now)
         asked: list[str] = []
         verdicts = [await self._act(verdict, asked) for verdict in verdicts]
+        everywhere = bool(asked) or (slot is not None and await self._worth_telling(verdicts, now))
         check = Check(checked_at=now, slot=slot, verdicts=tuple(verdicts), requests=requests)
-        everywhere = slot is not None or bool(asked)
         check = await self._store.add_check(check, everywhere=everywhere, conversation_id=conversation_id)
         logger.info("checked %d images, %d new requests", len(verdicts), len(asked))
         self._wake.cards()
         self._wake.runs()
         return check
+
+    async def _worth_telling(self, verdicts: list[Verdict], now: datetime) -> bool:
+        """Silence means a problem, so a scheduled check is told at least daily; more often only if it has news."""
+        told = await self._store.last_told()
+        if told is None or now - told >= TOLD_AT_LEAST:
+            return True
+        before = await self._store.latest_verdicts()
+        known = {name for name, (_, verdict) in before.items() if verdict.status is not Status.UNKNOWN}
+        return any((verdict.name in known) == (verdict.status is Status.UNKNOWN) for verdict in verdicts)
 
     async def _date(self, verdicts: list[Verdict], now: datetime) -> list[Verdict]:
         digests = {verdict.base: verdict.current_digest for verdict in verdicts if verdict.current_digest}

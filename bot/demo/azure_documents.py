@@ -4,7 +4,7 @@ Shapes: https://github.com/MicrosoftDocs/vsts-rest-api-specs, pipelines and buil
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,53 +13,19 @@ from bot.demo.runs import STAGES, Attempt, Definition, Run
 
 Json = dict[str, Any]
 
-# Ids and version numbers as the client library looks them up: location id, area, resource, route, resource version.
+_OF_PIPELINE = "{project}/_apis/{area}/{pipelineId}/{resource}"
+_OF_BUILD = "{project}/_apis/{area}/builds/{buildId}/{resource}"
+# What the client library looks up before it builds an address: location id, area, resource, route, resource version.
 _LOCATIONS = (
     ("e81700f7-3be2-46de-8624-2eb35882fcaa", "Location", "ResourceAreas", "_apis/{resource}/{areaId}", 1),
     ("28e1305e-2afe-47bf-abaf-cbb0e6a91988", "pipelines", "pipelines", "{project}/_apis/{resource}/{pipelineId}", 1),
-    (
-        "7859261e-d2e9-4a68-b820-a5d84cc5bb3d",
-        "pipelines",
-        "runs",
-        "{project}/_apis/{area}/{pipelineId}/{resource}/{runId}",
-        1,
-    ),
-    (
-        "53df2d18-29ea-46a9-bee0-933540f80abf",
-        "pipelines",
-        "preview",
-        "{project}/_apis/{area}/{pipelineId}/{resource}",
-        1,
-    ),
+    ("7859261e-d2e9-4a68-b820-a5d84cc5bb3d", "pipelines", "runs", _OF_PIPELINE + "/{runId}", 1),
+    ("53df2d18-29ea-46a9-bee0-933540f80abf", "pipelines", "preview", _OF_PIPELINE, 1),
     ("0cd358e1-9217-4d94-8269-1c1ee6f93dcf", "build", "Builds", "{project}/_apis/{area}/{resource}/{buildId}", 7),
-    (
-        "b8aac6c9-744b-46e1-88fc-3550969f9313",
-        "build",
-        "stages",
-        "{project}/_apis/{area}/builds/{buildId}/{resource}/{stageRefName}",
-        1,
-    ),
-    (
-        "8baac422-4c6e-4de5-8532-db96d92acffa",
-        "build",
-        "Timeline",
-        "{project}/_apis/{area}/builds/{buildId}/{resource}/{timelineId}",
-        2,
-    ),
-    (
-        "35a80daf-7f30-45fc-86e8-6b813d9c90df",
-        "build",
-        "Logs",
-        "{project}/_apis/{area}/builds/{buildId}/{resource}/{logId}",
-        2,
-    ),
-    (
-        "1db06c96-014e-44e1-ac91-90b2d4b3e984",
-        "build",
-        "artifacts",
-        "{project}/_apis/{area}/builds/{buildId}/{resource}",
-        5,
-    ),
+    ("b8aac6c9-744b-46e1-88fc-3550969f9313", "build", "stages", _OF_BUILD + "/{stageRefName}", 1),
+    ("8baac422-4c6e-4de5-8532-db96d92acffa", "build", "Timeline", _OF_BUILD + "/{timelineId}", 2),
+    ("35a80daf-7f30-45fc-86e8-6b813d9c90df", "build", "Logs", _OF_BUILD + "/{logId}", 2),
+    ("1db06c96-014e-44e1-ac91-90b2d4b3e984", "build", "artifacts", _OF_BUILD, 5),
 )
 _WHO = {"displayName": "Shipshape", "id": "0f8fad5b-d9cb-469f-a165-70867728950e", "uniqueName": "shipshape@contoso.com"}
 
@@ -93,9 +59,11 @@ class Documents:
     """`url` is the organization's address without a slash at the end."""
 
     url: str
+    definitions: Mapping[int, Definition]
 
-    def pipeline(self, pipeline_id: int, definition: Definition) -> Json:
-        url = f"{self._project(definition)}/_apis/pipelines/{pipeline_id}?revision=1"
+    def pipeline(self, pipeline_id: int) -> Json:
+        definition = self.definitions[pipeline_id]
+        url = f"{self.url}/{project_id(definition.project)}/_apis/pipelines/{pipeline_id}?revision=1"
         return {
             "_links": {"self": {"href": url}},
             "id": pipeline_id,
@@ -105,12 +73,12 @@ class Documents:
             "url": url,
         }
 
-    def run(self, run: Run, definition: Definition) -> Json:
-        pipeline = self.pipeline(run.pipeline_id, definition)
-        url = f"{self._project(definition)}/_apis/pipelines/{run.pipeline_id}/runs/{run.id}"
+    def run(self, run: Run) -> Json:
+        pipeline = self.pipeline(run.pipeline_id)
+        url = f"{self._project(run)}/_apis/pipelines/{run.pipeline_id}/runs/{run.id}"
         return _without_none(
             {
-                "_links": {"self": {"href": url}, "web": {"href": self._web(run, definition)}},
+                "_links": {"self": {"href": url}, "web": {"href": self._web(run)}},
                 "id": run.id,
                 "name": run.name,
                 "url": url,
@@ -124,14 +92,15 @@ class Documents:
             }
         )
 
-    def build(self, run: Run, definition: Definition) -> Json:
-        url = self._build(run, definition)
+    def build(self, run: Run) -> Json:
+        url = self._build(run)
+        definition = self.definitions[run.pipeline_id]
         project = {"id": project_id(definition.project), "name": definition.project, "state": "wellFormed"}
         return _without_none(
             {
                 "_links": {
                     "self": {"href": url},
-                    "web": {"href": self._web(run, definition)},
+                    "web": {"href": self._web(run)},
                     "timeline": {"href": f"{url}/Timeline"},
                 },
                 "id": run.id,
@@ -157,37 +126,37 @@ class Documents:
             }
         )
 
-    def timeline(self, run: Run, definition: Definition) -> Json:
+    def timeline(self, run: Run) -> Json:
         """The newest attempt at every stage."""
         records = [
             record
             for order, stage in enumerate(STAGES, start=1)
-            for record in self._records(run, definition, stage, run.current(stage), order)
+            for record in self._records(run, stage, run.current(stage), order)
         ]
-        return self._timeline(run, definition, timeline_id(run), records)
+        return self._timeline(run, timeline_id(run), records)
 
-    def attempt(self, run: Run, definition: Definition, wanted: str) -> Json | None:
-        """The timeline of an earlier attempt at a stage, by the id that `previousAttempts` names; None when there is none."""
+    def attempt(self, run: Run, wanted: str) -> Json | None:
+        """The timeline of an earlier attempt at a stage, by its id in `previousAttempts`; None when there is none."""
         for order, stage in enumerate(STAGES, start=1):
             for attempt in run.stages[stage][:-1]:
                 if wanted == timeline_id(run, stage, attempt):
-                    records = list(self._records(run, definition, stage, attempt, order))
-                    return self._timeline(run, definition, wanted, records)
+                    records = list(self._records(run, stage, attempt, order))
+                    return self._timeline(run, wanted, records)
         return None
 
-    def log(self, run: Run, definition: Definition, attempt: Attempt) -> Json:
-        return self._log(run, definition, attempt) | {
+    def log(self, run: Run, attempt: Attempt) -> Json:
+        return self._log(run, attempt) | {
             "createdOn": _time(attempt.started),
             "lastChangedOn": _time(attempt.finished or attempt.started),
             "lineCount": len(attempt.lines),
         }
 
-    def _timeline(self, run: Run, definition: Definition, id_: str, records: list[Json]) -> Json:
-        url = f"{self._build(run, definition)}/Timeline/{id_}"
+    def _timeline(self, run: Run, id_: str, records: list[Json]) -> Json:
+        url = f"{self._build(run)}/Timeline/{id_}"
         times = [record[key] for record in records for key in ("startTime", "finishTime") if key in record]
         return {"id": id_, "changeId": len(times), "lastChangedOn": max(times), "url": url, "records": records}
 
-    def _records(self, run: Run, definition: Definition, stage: str, attempt: Attempt, order: int) -> Iterator[Json]:
+    def _records(self, run: Run, stage: str, attempt: Attempt, order: int) -> Iterator[Json]:
         """A stage has its phase, job and task from the moment it begins; log and issue belong to the task."""
         yield _record(run, stage, attempt, "Stage", name=stage, identifier=stage, order=order)
         if not attempt.started:
@@ -195,22 +164,22 @@ class Documents:
         yield _record(run, stage, attempt, "Phase", name=stage, identifier=f"{stage}.{stage}", parent="Stage")
         yield _record(run, stage, attempt, "Job", name=stage, identifier=f"{stage}.{stage}.__default", parent="Phase")
         yield _record(run, stage, attempt, "Task", name="Bash", parent="Job") | {
-            "log": self._log(run, definition, attempt),
+            "log": self._log(run, attempt),
             "issues": [{"type": "error", "category": "General", "message": attempt.error}] if attempt.error else [],
         }
 
-    def _log(self, run: Run, definition: Definition, attempt: Attempt) -> Json:
-        url = f"{self._build(run, definition)}/logs/{attempt.log_id}"
+    def _log(self, run: Run, attempt: Attempt) -> Json:
+        url = f"{self._build(run)}/logs/{attempt.log_id}"
         return {"id": attempt.log_id, "type": "Container", "url": url}
 
-    def _project(self, definition: Definition) -> str:
-        return f"{self.url}/{project_id(definition.project)}"
+    def _project(self, run: Run) -> str:
+        return f"{self.url}/{project_id(self.definitions[run.pipeline_id].project)}"
 
-    def _build(self, run: Run, definition: Definition) -> str:
-        return f"{self._project(definition)}/_apis/build/Builds/{run.id}"
+    def _build(self, run: Run) -> str:
+        return f"{self._project(run)}/_apis/build/Builds/{run.id}"
 
-    def _web(self, run: Run, definition: Definition) -> str:
-        return f"{self._project(definition)}/_build/results?buildId={run.id}"
+    def _web(self, run: Run) -> str:
+        return f"{self._project(run)}/_build/results?buildId={run.id}"
 
 
 def _record(

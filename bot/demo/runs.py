@@ -1,7 +1,7 @@
-"""Pipeline runs of the local Azure DevOps: stages, attempts and logs, how a run moves through them, and the agent that plays them.
+"""Pipeline runs of the local Azure DevOps: their stages, attempts and logs, and the agent that plays them.
 
-A run survives a restart of the process: what is kept is written to one JSON file, and runs without a result are handed to
-the agent again, from the first stage that has not succeeded.
+A run survives a restart of the process: everything is written to one JSON file, and runs without a result are handed
+to the agent again, from the first stage that has not succeeded.
 """
 
 import asyncio
@@ -108,8 +108,8 @@ class Run:
         attempt.started, attempt.lines = now, []
         return attempt
 
-    def finish(self, now: datetime, *, failed: bool = False) -> None:
-        """Skip what was not reached and set the result from the stages; `failed` when the agent broke outside of them."""
+    def finish(self, now: datetime, *, failed: bool) -> None:
+        """Skip what was not reached and set the result; `failed` when the agent raised instead of returning."""
         current = [attempts[-1] for attempts in self.stages.values()]
         for attempt in current:
             attempt.result = attempt.result or ("failed" if attempt.started else "skipped")
@@ -119,7 +119,7 @@ class Run:
         elif self.cancelling or "canceled" in results:
             self.result = "canceled"
         else:
-            self.result = "failed" if failed or "failed" in results else "succeeded"
+            self.result = "failed" if failed else "succeeded"
         self.finished = now
 
     def retry_from(self, stage: str) -> None:
@@ -152,7 +152,8 @@ class AgentRun:
         self.name = run.name
         self.parameters = dict(run.parameters)
         self.definition = definition
-        self.first_stage = run.first_stage or STAGES[0]
+        assert run.first_stage, "there is nothing left to play"
+        self.first_stage = run.first_stage
         self.attempt = run.current(self.first_stage).number
         self.cancelled = asyncio.Event()
         self._run, self._now, self._save = run, now, save
@@ -166,7 +167,7 @@ class AgentRun:
             yield StageLog(attempt, self._now)
             attempt.result = "succeeded"
         except asyncio.CancelledError:
-            # Without a request to cancel, the process is stopping: the stage stays open and is run again after the restart.
+            # Nobody asked to cancel: the process is stopping, and the stage is run again after the restart.
             attempt.result = "canceled" if self.cancelled.is_set() else None
             raise
         except Exception as error:
@@ -181,7 +182,10 @@ class Agent(Protocol):
     """Plays the stages of runs."""
 
     async def run(self, run: AgentRun) -> None:
-        """Play the stages from `run.first_stage` on. Cancelled when the run is, with `run.cancelled` set; raises StageFailed."""
+        """Play the stages from `run.first_stage` on, and let StageFailed pass.
+
+        The task is cancelled when the run is, with `run.cancelled` set before.
+        """
 
 
 class Runs:
@@ -198,8 +202,10 @@ class Runs:
         """Read the state file and hand unfinished runs to the agent again."""
         if self._state and self._state.exists():
             self.all = {run.id: run for run in _STATE.validate_json(self._state.read_bytes())}
-        for run in self.all.values():
-            if run.result is None:
+        for run in [run for run in self.all.values() if run.result is None]:
+            if run.cancelling or run.first_stage is None:
+                self._finish(run)
+            else:
                 self._play(run)
 
     async def stop(self) -> None:
@@ -235,17 +241,24 @@ class Runs:
         self._save()
 
     def cancel_stage(self, run: Run, stage: str) -> None:
-        """Cancel a stage under way, and the run with it, or one whose turn has not come. Raises NotPossible when it has ended."""
+        """Cancel a stage under way, and the run with it, or one whose turn has not come.
+
+        Raises NotPossible when the stage has ended.
+        """
         attempt = run.current(stage)
         if attempt.result:
             raise NotPossible(f"Stage {stage} of run {run.name} has already completed.")
         if attempt.started:
-            return self.cancel(run)
-        attempt.result = "canceled"
-        self._save()
+            self.cancel(run)
+        else:
+            attempt.result = "canceled"
+            self._save()
 
     def retry_stage(self, run: Run, stage: str, *, force: bool) -> None:
-        """Play a failed or cancelled stage and those after it again; with `force` also one that succeeded. Raises NotPossible."""
+        """Play a failed or cancelled stage and those after it again; with `force` also one that succeeded.
+
+        Raises NotPossible for any other stage, and while the run is under way.
+        """
         again = ("failed", "canceled", "succeeded") if force else ("failed", "canceled")
         if run.result is None or run.current(stage).result not in again:
             raise NotPossible(f"Stage {stage} of run {run.name} cannot be retried.")
@@ -270,18 +283,19 @@ class Runs:
         self._active[run.id] = handle, task
         # A callback, since a task that is cancelled before it began never runs a line of its own.
         task.add_done_callback(lambda ended: self._ended(run, ended))
-        if run.cancelling or run.first_stage is None:
-            task.cancel()
         self._save()
 
     def _ended(self, run: Run, task: asyncio.Task[None]) -> None:
         del self._active[run.id]
-        if task.cancelled() and run.first_stage and not run.cancelling:
+        if task.cancelled() and not run.cancelling:
             return  # the process stops; the run is played on after the restart
         error = None if task.cancelled() else task.exception()
         if error and not isinstance(error, StageFailed):
             logger.error("agent failed", exc_info=error, extra={"run_id": run.id})
-        run.finish(self._now(), failed=error is not None)
+        self._finish(run, failed=error is not None)
+
+    def _finish(self, run: Run, *, failed: bool = False) -> None:
+        run.finish(self._now(), failed=failed)
         self._save()
 
     def _save(self) -> None:

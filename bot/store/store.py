@@ -161,7 +161,7 @@ class SqlStore:
 
     async def add_check(self, check: Check, *, everywhere: bool, conversation_id: str | None = None) -> Check:
         async with self._write() as connection:
-            row = {"checked_at": check.checked_at, "revision": check.revision, "body": b""}
+            row = {"checked_at": check.checked_at, "told": everywhere, "revision": check.revision, "body": b""}
             key = (await connection.execute(insert(t.checks).values(row))).inserted_primary_key
             saved = replace(check, id=key[0] if key else 0)
             await connection.execute(update(t.checks).where(t.checks.c.id == saved.id).values(body=_encode(saved)))
@@ -189,6 +189,11 @@ class SqlStore:
 
     async def latest_check(self) -> Check | None:
         return await self._one_check(select(t.checks).order_by(t.checks.c.id.desc()).limit(1))
+
+    async def last_told(self) -> datetime | None:
+        query = select(t.checks.c.checked_at).where(t.checks.c.told).order_by(t.checks.c.id.desc()).limit(1)
+        rows = await self._rows(query)
+        return rows[0].checked_at if rows else None
 
     async def _one_check(self, query: Select[Any]) -> Check | None:
         rows = await self._rows(query)
@@ -269,9 +274,15 @@ class SqlStore:
         rows = await self._rows(query)
         return rows[0].activity_id if rows else None
 
-    async def card_delivered(self, card: DueCard, activity_id: str) -> None:
+    async def card_delivered(self, card: DueCard, activity_id: str, fingerprint: str) -> None:
         async with self._write() as connection:
-            done = {"activity_id": activity_id, "delivered": card.revision, "attempts": 0, "next_attempt_at": None}
+            done = {
+                "activity_id": activity_id,
+                "delivered": card.revision,
+                "fingerprint": fingerprint,
+                "attempts": 0,
+                "next_attempt_at": None,
+            }
             await connection.execute(update(t.cards).where(t.cards.c.id == card.id).values(**done))
 
     async def card_failed(self, card: DueCard, next_attempt_at: datetime, *, lost: bool = False) -> None:
@@ -279,7 +290,7 @@ class SqlStore:
         async with self._write() as connection:
             values: dict[str, Any] = {"attempts": card.attempts + 1, "next_attempt_at": next_attempt_at}
             if lost:
-                values["activity_id"] = None
+                values |= {"activity_id": None, "fingerprint": ""}
             await connection.execute(update(t.cards).where(t.cards.c.id == card.id).values(**values))
 
     async def _want(self, connection: AsyncConnection, show: Collection[Subject], rebuild: Rebuild) -> None:
@@ -294,7 +305,7 @@ class SqlStore:
         self, connection: AsyncConnection, subject: Subject, subject_id: str, conversation: Conversation
     ) -> None:
         row = {"subject": subject, "subject_id": subject_id, "conversation_id": conversation.id}
-        await connection.execute(self._insert_or_ignore(t.cards).values(delivered=0, attempts=0, **row))
+        await connection.execute(self._insert_or_ignore(t.cards).values(delivered=0, fingerprint="", attempts=0, **row))
 
     async def _reachable(self, connection: AsyncConnection) -> list[Conversation]:
         query = select(t.conversations.c.body).where(t.conversations.c.gone_at.is_(None)).order_by(t.conversations.c.id)
@@ -359,6 +370,7 @@ def _due_card(row: Row[Any]) -> DueCard:
         revision=row.revision,
         conversation=_decode(row.conversation, Conversation),
         activity_id=row.activity_id,
+        fingerprint=row.fingerprint,
         attempts=row.attempts,
         next_attempt_at=row.next_attempt_at,
     )

@@ -62,6 +62,7 @@ checks = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("checked_at", UtcDateTime, nullable=False),
+    Column("told", Boolean, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
@@ -125,6 +126,7 @@ cards = Table(
     Column("conversation_id", String(512), ForeignKey("conversations.id"), nullable=False),
     Column("activity_id", String(512)),
     Column("delivered", Integer, nullable=False, default=0),
+    Column("fingerprint", String(64), nullable=False, default=""),
     Column("attempts", Integer, nullable=False, default=0),
     Column("next_attempt_at", UtcDateTime),
     UniqueConstraint("subject", "subject_id", "conversation_id"),

@@ -45,6 +45,7 @@ def upgrade() -> None:
         "checks",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("checked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("told", sa.Boolean(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -102,6 +103,7 @@ def upgrade() -> None:
         sa.Column("conversation_id", sa.String(length=512), nullable=False),
         sa.Column("activity_id", sa.String(length=512), nullable=True),
         sa.Column("delivered", sa.Integer(), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(

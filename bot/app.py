@@ -1,0 +1,250 @@
+"""The composition root: the only file that names ports and the classes behind them, and the owner of every lifetime.
+
+`serve` runs it; tests open the same thing with their own settings and clock.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import aiohttp
+from aiohttp import web
+
+from bot.catalog import Catalog, load
+from bot.clients.azure_pipelines import AzurePipelines
+from bot.clients.ecr import EcrRepositories
+from bot.clients.http import Limits, open_session
+from bot.clients.oci import OciRegistry
+from bot.config import Settings
+from bot.core.checker import Checker
+from bot.core.images import Digest
+from bot.core.ports import Clock, DocumentCache
+from bot.core.runner import Runner
+from bot.core.service import Service
+from bot.schedule import Schedule
+from bot.store.store import SqlStore
+from bot.teams.adapter import Adapter
+from bot.teams.commands import Desk
+from bot.teams.connector import Connectors
+from bot.teams.notifier import Notifier
+from bot.teams.tokens import ClientCredentials, InboundTokens, ManagedIdentity, NoTokens, OutboundTokens
+from bot.teams.turns import Turns
+from bot.web import routes
+from bot.web.metrics import Metrics
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+IDLE_S = 60  # how long a loop sleeps when nothing wakes it
+BETWEEN_EDITS_S = 1  # quick changes are one edit; Teams allows a bot 60 in 30 s per conversation
+
+
+class SystemClock:
+    """The real time."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class Wakes:
+    """Events that the loops wait for."""
+
+    def __init__(self) -> None:
+        self.card_event = asyncio.Event()
+        self.run_event = asyncio.Event()
+
+    def cards(self) -> None:
+        self.card_event.set()
+
+    def runs(self) -> None:
+        self.run_event.set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """Everything that runs, put together. `url` is where it listens."""
+
+    url: str
+    service: Service
+    runner: Runner
+    notifier: Notifier
+    schedule: Schedule
+    store: SqlStore
+
+
+@asynccontextmanager
+async def open_checker(settings: Settings, catalog: Catalog) -> AsyncIterator[Checker]:
+    """What looks at registries and ECR; all that `shipshape check` needs."""
+    async with _sources(settings, _Memory()) as (registry, repository):
+        yield Checker(catalog, registry, repository)
+
+
+class _Memory:
+    """A document cache for one command."""
+
+    def __init__(self) -> None:
+        self._documents: dict[Digest, bytes] = {}
+
+    async def get(self, digest: Digest) -> bytes | None:
+        return self._documents.get(digest)
+
+    async def put(self, digest: Digest, content: bytes) -> None:
+        self._documents[digest] = content
+
+
+@asynccontextmanager
+async def _sources(settings: Settings, cache: DocumentCache) -> AsyncIterator[tuple[OciRegistry, EcrRepositories]]:
+    limits = Limits()
+    async with open_session(limits) as session:
+        registry = OciRegistry(session, cache, mirrors=settings.registry_mirrors, limits=limits)
+        repository = EcrRepositories(session, cache, limits=limits)
+        try:
+            yield registry, repository
+        finally:
+            await repository.close()
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, *, clock: Clock | None = None, scheduled: bool = True) -> AsyncIterator[App]:
+    """Open everything, listen, and run the loops until the block ends. Raises ConfigError.
+
+    `scheduled` False leaves the timer to the caller, who may call `app.schedule.run_due()`.
+    """
+    settings.require_serving()
+    catalog = load(settings.catalog)
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(SqlStore(settings.database_url.get_secret_value()))
+        registry, repository = await stack.enter_async_context(_sources(settings, store))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        tokens = _outbound(settings, session, clock)
+        stack.push_async_callback(tokens.close)
+        pipelines = AzurePipelines(settings.azure_devops_url, settings.azure_devops_token.get_secret_value())
+        stack.push_async_callback(pipelines.close)
+
+        wakes = Wakes()
+        checker = Checker(catalog, registry, repository)
+        service = Service(catalog, store, checker, pipelines, clock, wakes)
+        timeout = timedelta(seconds=settings.verify_timeout)
+        runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, timeout)
+        hosts = settings.allowed_service_hosts + (("127.0.0.1", "localhost") if settings.allow_anonymous else ())
+        connectors = Connectors(session, tokens, hosts)
+        notifier = Notifier(store, connectors, catalog, clock)
+        schedule = Schedule(settings.schedule, settings.timezone, clock, service.check_slot)
+        desk = Desk(
+            service=service,
+            conversations=store,
+            clock=clock,
+            next_check=schedule.upcoming,
+            deliver=notifier.deliver,
+        )
+        adapter = Adapter(
+            _inbound(settings, session, clock), connectors, settings.tenants, Turns(desk, store, connectors)
+        )
+        metrics = Metrics(store, registry, repository)
+        web_app = routes.create(adapter, lambda: _ready(store), metrics)
+        url = await stack.enter_async_context(_listening(web_app, settings))
+        loops = [
+            asyncio.create_task(_run_loop(runner, wakes.run_event, settings.poll_interval)),
+            asyncio.create_task(_card_loop(notifier, store, wakes.card_event, clock)),
+        ]
+        stack.push_async_callback(_stop, loops, runner, notifier)
+        if scheduled:
+            await schedule.start()
+            stack.callback(schedule.stop)
+        logger.info("listening on %s", url)
+        yield App(url=url, service=service, runner=runner, notifier=notifier, schedule=schedule, store=store)
+
+
+def _outbound(settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> OutboundTokens:
+    if settings.allow_anonymous:
+        return NoTokens()
+    if settings.bot_app_type == "UserAssignedMSI":
+        return ManagedIdentity(settings.bot_app_id)
+    return ClientCredentials(
+        session,
+        login_url=settings.bot_login_url,
+        tenant_id=settings.bot_tenant_id,
+        app_id=settings.bot_app_id,
+        password=settings.bot_app_password.get_secret_value(),
+        clock=clock,
+    )
+
+
+def _inbound(settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> InboundTokens | None:
+    if settings.allow_anonymous:
+        return None
+    return InboundTokens(
+        session,
+        app_id=settings.bot_app_id,
+        metadata_url=settings.bot_openid_metadata_url,
+        issuer=settings.bot_token_issuer,
+        clock=clock,
+    )
+
+
+async def _ready(store: SqlStore) -> str:
+    try:
+        await store.ping()
+    except Exception as error:
+        return f"the database cannot be used: {error.__class__.__name__}"
+    return ""
+
+
+@asynccontextmanager
+async def _listening(web_app: web.Application, settings: Settings) -> AsyncIterator[str]:
+    runner = web.AppRunner(web_app, access_log=None, shutdown_timeout=10)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port)
+        await site.start()
+        yield f"http://{settings.host}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def _run_loop(runner: Runner, wake: asyncio.Event, poll_interval_s: float) -> None:
+    while True:
+        wake.clear()
+        active = await _kept_alive(runner.advance, fallback=True)
+        await _wait(wake, poll_interval_s if active else IDLE_S)
+
+
+async def _card_loop(notifier: Notifier, store: SqlStore, wake: asyncio.Event, clock: Clock) -> None:
+    while True:
+        wake.clear()
+        await _kept_alive(notifier.deliver, fallback=None)
+        await asyncio.sleep(BETWEEN_EDITS_S)
+        next_at = await _kept_alive(store.next_card_at, fallback=None)
+        pause_s = (next_at - clock.now()).total_seconds() if next_at else IDLE_S
+        await _wait(wake, min(max(pause_s, 0), IDLE_S))
+
+
+async def _kept_alive(work: Callable[[], Awaitable[T]], fallback: T) -> T:
+    """A mistake of ours in one pass is logged and must not end the loop."""
+    try:
+        return await work()
+    except Exception:
+        logger.exception("a pass failed; the next one tries again")
+        return fallback
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
+async def _stop(loops: list[asyncio.Task[None]], runner: Runner, notifier: Notifier) -> None:
+    """End the loops between two passes rather than within one: what was queued or posted is also recorded."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(15), runner.one_pass, notifier.one_pass:
+            for loop in loops:
+                loop.cancel()
+    for loop in loops:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)

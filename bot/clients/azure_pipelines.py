@@ -1,0 +1,270 @@
+"""Azure Pipelines through the azure-devops client library.
+
+The library blocks, so every call runs in a thread. Queueing is never repeated in here: a POST whose answer was lost
+may have queued a run. https://learn.microsoft.com/rest/api/azure/devops/pipelines/ and .../build/
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from azure.core.exceptions import AzureError
+from azure.identity import DefaultAzureCredential
+from msrest.authentication import Authentication, BasicAuthentication
+from msrest.exceptions import AuthenticationError, ClientException, ClientRequestError
+from msrest.serialization import DeserializationError
+
+from bot.core.images import PipelineReference
+from bot.core.rebuilds import Run, RunRequest, RunState, Stage, StageState
+from bot.errors import NotFound, PeerError, PeerRefused, PeerUnavailable
+
+TIMEOUT_S = (5, 20)  # to connect, to read
+RECENT = 50  # runs of a pipeline among which a lost one is looked for
+BATCH = 100  # run ids in one call, for the length of the URL
+SCOPE = "499b84ac-1321-427f-aa17-267ca6975798/.default"  # Azure DevOps itself, the same in every tenant
+
+Result = TypeVar("Result")
+
+
+class AzurePipelines:
+    """Implements the port `Pipelines` for one organization.
+
+    With an empty token it signs in with azure-identity: managed or workload identity, or the developer's own login.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        # The library writes what it learnt about an URL below the home directory and believes it for twelve hours.
+        self._cache = tempfile.mkdtemp(prefix="shipshape-azure-devops-")
+        os.environ["AZURE_DEVOPS_CACHE_DIR"] = self._cache
+        from azure.devops.connection import Connection
+        from azure.devops.v7_1.pipelines import models
+
+        self._models = models
+        credentials = BasicAuthentication("", token) if token else _Entra()
+        clients = Connection(base_url=url, creds=credentials).clients_v7_1
+        self._clients = clients
+        self._connected: tuple[Any, Any] | None = None
+
+    async def close(self) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
+
+    async def queue(self, request: RunRequest) -> Run:
+        pipeline = request.pipeline
+        parameters = self._models.RunPipelineParameters(template_parameters=request.parameters)
+        run = await self._call(lambda p, _: p.run_pipeline(parameters, pipeline.project, pipeline.id))
+        return Run(
+            id=run.id,
+            number=run.name or str(run.id),
+            url=_web_link(run),
+            project=pipeline.project,
+            state=RunState.WAITING,
+            parameters=request.parameters,
+            queued_at=_utc(run.created_date),
+        )
+
+    async def find(self, pipeline: PipelineReference, request_id: str) -> Run | None:
+        recent = await self._builds(
+            pipeline.project, definitions=[pipeline.id], top=RECENT, query_order="queueTimeDescending"
+        )
+        mine = (run for run in recent if run.parameters.get("request_id") == request_id or request_id in run.number)
+        return next(mine, None)
+
+    async def active(self, pipeline: PipelineReference) -> list[Run]:
+        return await self._builds(
+            pipeline.project, definitions=[pipeline.id], status_filter="inProgress,notStarted,postponed,cancelling"
+        )
+
+    async def look(self, project: str, run_ids: Sequence[int]) -> list[Run]:
+        found: list[Run] = []
+        for start in range(0, len(run_ids), BATCH):
+            found += await self._builds(project, build_ids=list(run_ids[start : start + BATCH]))
+        return found
+
+    async def stages(self, project: str, run_id: int) -> list[Stage]:
+        timeline = await self._call(lambda _, b: b.get_build_timeline(project, run_id))
+        return _stages(timeline.records or []) if timeline else []
+
+    async def log_tail(self, project: str, run_id: int, log_id: int, lines: int) -> list[str]:
+        logs = await self._call(lambda _, b: b.get_build_logs(project, run_id))
+        count = next((log.line_count or 0 for log in logs or [] if log.id == log_id), None)
+        if count is None:
+            raise NotFound(f"run {run_id} has no log {log_id}")
+        start = max(0, count - 10 * lines)
+        text = await self._call(
+            lambda _, b: b.get_build_log_lines(project, run_id, log_id, start_line=start, end_line=count)
+        )
+        return useful_lines(text or [], lines)
+
+    async def cancel(self, project: str, run_id: int) -> None:
+        from azure.devops.v7_1.build.models import Build
+
+        await self._call(lambda _, b: b.update_build(Build(status="cancelling"), project, run_id))
+
+    async def _builds(self, project: str, **filters: Any) -> list[Run]:
+        builds = await self._call(lambda _, b: b.get_builds(project, **filters))
+        return [_run(build, project) for build in builds]
+
+    async def _call(self, work: Callable[[Any, Any], Result]) -> Result:
+        """Run a call of the pipelines client and the build client in a thread. Raises PeerError."""
+        return await asyncio.to_thread(self._work, work)
+
+    def _work(self, work: Callable[[Any, Any], Result]) -> Result:
+        try:
+            if self._connected is None:
+                self._connected = (
+                    _patient(self._clients.get_pipelines_client()),
+                    _patient(self._clients.get_build_client()),
+                )
+            return work(*self._connected)
+        except (ClientException, AzureError, ValueError) as error:
+            raise _error(error) from error
+
+
+class _Entra(Authentication):
+    """Signs every request with a token that azure-identity keeps fresh."""
+
+    def __init__(self) -> None:
+        self._credential = DefaultAzureCredential()
+
+    def signed_session(self, session: Any = None) -> Any:
+        session = super().signed_session(session)
+        session.headers["Authorization"] = f"Bearer {self._credential.get_token(SCOPE).token}"
+        return session
+
+
+def _patient(client: Any) -> Any:
+    """Our limits instead of 100 s and three repeats, which only this object can be told."""
+    client.config.connection.timeout = TIMEOUT_S
+    client.config.retry_policy.retries = 0
+    client.config.retry_policy.policy.respect_retry_after_header = False
+    return client
+
+
+def _error(error: Exception) -> PeerError:
+    """What a failure of the library means for us. The library hides the HTTP status."""
+    if isinstance(error, AuthenticationError):
+        return PeerRefused("Azure DevOps refuses the token")
+    if isinstance(error, DeserializationError):
+        return PeerUnavailable("Azure DevOps answered nonsense, as it does to a token that has expired")
+    if isinstance(error, ClientRequestError | AzureError):
+        return PeerUnavailable("Azure DevOps cannot be reached, or fails")
+    kind, text = str(getattr(error, "type_key", "") or ""), str(getattr(error, "message", "") or error)
+    text = f"Azure DevOps says: {text[:300].rstrip('.')}"
+    if "NotFound" in kind:
+        return NotFound(text)
+    if "RequestBlocked" in kind or "TF400733" in text:
+        return PeerUnavailable("Azure DevOps is rate limiting us")
+    return PeerRefused(text)
+
+
+def _run(build: Any, project: str) -> Run:
+    return Run(
+        id=build.id,
+        number=build.build_number or str(build.id),
+        url=_web_link(build),
+        project=project,
+        state=_run_state(build.status, build.result),
+        parameters=dict(build.template_parameters or {}),
+        queued_at=_utc(build.queue_time),
+        started_at=_utc(build.start_time),
+        finished_at=_utc(build.finish_time),
+    )
+
+
+def _run_state(status: str | None, result: str | None) -> RunState:
+    if status in ("inProgress", "cancelling"):
+        return RunState.RUNNING
+    if status != "completed":
+        return RunState.WAITING
+    # Partly succeeded is a success with warnings; what it pushed is verified like anything else.
+    ends = {"succeeded": RunState.SUCCEEDED, "partiallySucceeded": RunState.SUCCEEDED, "canceled": RunState.CANCELLED}
+    return ends.get(result or "", RunState.FAILED)
+
+
+def _web_link(thing: Any) -> str:
+    links = getattr(thing._links, "additional_properties", None) or {}
+    web = links.get("web")
+    return str(web.get("href", "")) if isinstance(web, dict) else ""
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.astimezone(UTC) if moment else None
+
+
+STAGE_RESULTS = {
+    "succeeded": StageState.SUCCEEDED,
+    "succeededWithIssues": StageState.SUCCEEDED,
+    "failed": StageState.FAILED,
+    "canceled": StageState.CANCELLED,
+    "abandoned": StageState.CANCELLED,
+    "skipped": StageState.SKIPPED,
+}
+
+
+def _stages(records: Sequence[Any]) -> list[Stage]:
+    """The stages of a timeline in order. Names are the pipeline's own; none is expected to be there."""
+    stages = sorted((r for r in records if r.type == "Stage"), key=lambda r: r.order or 0)
+    return [_stage(record, _below(record, records)) for record in stages]
+
+
+def _stage(record: Any, below: Sequence[Any]) -> Stage:
+    state = {"inProgress": StageState.RUNNING, "completed": STAGE_RESULTS.get(record.result, StageState.FAILED)}
+    failed = [r for r in below if r.result == "failed" and r.log]
+    tasks = [r for r in failed if r.type == "Task"] or failed
+    errors = [issue.message for r in tasks for issue in r.issues or [] if issue.type == "error" and issue.message]
+    return Stage(
+        name=record.name,
+        state=state.get(record.state, StageState.PENDING),
+        started_at=_utc(record.start_time),
+        finished_at=_utc(record.finish_time),
+        attempt=record.attempt or 1,
+        log_id=tasks[-1].log.id if tasks else None,
+        errors=tuple(useful_lines(errors, len(errors))),
+    )
+
+
+def _below(stage: Any, records: Sequence[Any]) -> list[Any]:
+    """The phases, jobs and tasks of a stage, in the order they ran."""
+    children: dict[str | None, list[Any]] = {}
+    for record in records:
+        children.setdefault(record.parent_id, []).append(record)
+    found, todo = [], [stage.id]
+    while todo:
+        level = children.get(todo.pop(), [])
+        found += level
+        todo += [record.id for record in level]
+    return sorted(found, key=lambda r: (r.start_time is None, r.start_time, r.order or 0))
+
+
+TIME_STAMP = re.compile(r"^\ufeff?\d{4}-\d\d-\d\dT[\d:.]+Z ?")
+ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# Azure masks what it knows as secret; these are the ones that reach a log all the same.
+SECRETS = (
+    re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
+    re.compile(r"(?i)(?<=bearer )[\w.~+/=-]{8,}"),
+    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
+    re.compile(r"(?i)(?<=password[=:])\s*\S+|(?<=secret[=:])\s*\S+|(?<=token[=:])\s*\S+"),
+    re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
+)
+NOISE = re.compile(r"##\[(?:section|group|endgroup|debug|command)\]|^=+$")
+
+
+def useful_lines(text: Sequence[str], count: int) -> list[str]:
+    """The last lines up to the last error, without time stamps, escape codes, control characters and secrets."""
+    lines = [_clean(line) for part in text for line in part.splitlines()]
+    last_error = max((i for i, line in enumerate(lines) if "##[error]" in line), default=len(lines) - 1)
+    kept = [line.replace("##[error]", "") for line in lines[: last_error + 1] if line and not NOISE.search(line)]
+    return kept[-count:] if count else []
+
+
+def _clean(line: str) -> str:
+    line = CONTROL.sub("", ESCAPE.sub("", TIME_STAMP.sub("", line))).rstrip()
+    for secret in SECRETS:
+        line = secret.sub("***", line)
+    return line[:300]

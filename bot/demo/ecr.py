@@ -1,0 +1,134 @@
+"""A local ECR: moto answers the API, and a local registry keeps the images.
+
+The registry's folder is the truth, under `ACCOUNT/REPOSITORY`; what moto has is made from it, so a restart loses
+nothing. moto's state belongs to the process: there can be only one of these at a time.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Iterable
+from threading import Thread
+from types import TracebackType
+from typing import Self
+
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult
+from moto.ecr.models import Image, ecr_backends
+from moto.ecr.responses import ECRResponse
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+from bot.core.images import Digest
+from bot.demo.image_builder import BuiltImage
+from bot.demo.registry import LocalRegistry
+
+
+class LocalEcr:
+    """ECR of one account and region on 127.0.0.1 while entered; `url` is known then. `registry` has to outlive it."""
+
+    def __init__(
+        self, registry: LocalRegistry, *, account: str = "123456789012", region: str = "eu-west-1", port: int = 0
+    ) -> None:
+        self.url = ""
+        self.account, self.region = account, region
+        self._registry, self._port = registry, port
+
+    async def __aenter__(self) -> Self:
+        ECRResponse.get_download_url_for_layer = _layer_urls(self._registry)  # type: ignore[method-assign, assignment]
+        self.restore()
+        # moto's own ThreadedMotoServer takes half a second to stop and leaves its socket open.
+        app = DomainDispatcherApplication(create_backend_app)
+        handler = MotoRequestHandler
+        self._server = make_server("127.0.0.1", self._port, app, threaded=True, request_handler=handler)
+        self.url = f"http://127.0.0.1:{self._server.port}"
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._server.shutdown)
+        await asyncio.to_thread(self._thread.join)
+
+    def environment(self) -> dict[str, str]:
+        """What boto3 has to find in its environment to talk to this ECR, and to nothing else."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def publish(self, repository: str, tags: Iterable[str], image: BuiltImage) -> Digest:
+        """Push an image under these tags, as a pipeline would. The repository is made when it is missing."""
+        name = f"{self.account}/{repository}"
+        self._registry.push(name, None, image)
+        for tag in tags:
+            self._registry.move(name, tag, image.digest)
+        self._show(repository)
+        return image.digest
+
+    def create_repository(self, repository: str) -> None:
+        """An empty repository. It is forgotten when the process ends."""
+        self._show(repository)
+
+    def restore(self) -> None:
+        """Make moto's state anew from what the registry keeps."""
+        ecr_backends[self.account][self.region].reset()
+        prefix = f"{self.account}/"
+        for name in self._registry.storage.repositories():
+            if name.startswith(prefix):
+                self._show(name.removeprefix(prefix))
+
+    def _show(self, repository: str) -> None:
+        backend = ecr_backends[self.account][self.region]
+        if repository not in backend.repositories:
+            backend.create_repository(repository, self.account, {}, {}, "MUTABLE", [])
+        # In one step: moto's threads read while we write.
+        backend.repositories[repository].images = self._images(repository)
+
+    def _images(self, repository: str) -> list[Image]:
+        storage, name = self._registry.storage, f"{self.account}/{repository}"
+        tags = storage.tags(name)
+        images: list[Image] = []
+        for digest, pushed_at in storage.manifests(name).items():
+            manifest = storage.manifest(name, digest)
+            assert manifest is not None
+            # moto's own digests are not those of the manifest.
+            image = _Image(self.account, "", manifest.content.decode(), repository, manifest.media_type, digest)
+            image.image_tags = [tag for tag, target in tags.items() if target == digest]
+            image.image_pushed_at = int(pushed_at)
+            images.append(image)
+        return images
+
+
+class _Image(Image):
+    """moto's image with the size that ECR counts: the layers, compressed."""
+
+    def get_image_size_in_bytes(self) -> int | None:
+        layers = json.loads(self.image_manifest).get("layers")
+        return None if layers is None else sum(layer["size"] for layer in layers)
+
+
+class _LayersNotFoundException(ServiceException):
+    code = "LayersNotFoundException"
+
+
+def _layer_urls(registry: LocalRegistry) -> Callable[[ECRResponse], ActionResult]:
+    """The one call we need that moto lacks."""
+
+    def get_download_url_for_layer(self: ECRResponse) -> ActionResult:
+        account, repository = self._get_param("registryId"), self._get_param("repositoryName")
+        self.ecr_backend._get_repository(repository, account)
+        digest = Digest(self._get_param("layerDigest"))
+        if registry.storage.blob(digest) is None:
+            raise _LayersNotFoundException(f"The layer '{digest}' does not exist")
+        url = f"{registry.url}/v2/{account}/{repository}/blobs/{digest}"
+        return ActionResult({"downloadUrl": url, "layerDigest": digest})
+
+    return get_download_url_for_layer

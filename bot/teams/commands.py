@@ -1,0 +1,251 @@
+"""The table of commands. A button's verb is a command's name, so typing and pressing are one function.
+
+To add a command, write one function with `@command(...)` here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from bot.core.conversations import Conversation
+from bot.core.ports import CardStore, Clock
+from bot.core.rebuilds import Person, Rebuild, State
+from bot.core.service import Service, describe
+from bot.errors import CommandError
+from bot.teams.cards.card import Card
+from bot.teams.cards.help import help_card
+from bot.teams.cards.listing import history_card, list_card, pending_card
+from bot.teams.cards.status import status_card
+from bot.teams.cards.text import text_card
+from bot.teams.parsing import image_name, shown, similar, split
+
+CHECK_PATIENCE_S = 8  # Teams gives a turn about ten seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What commands work with."""
+
+    service: Service
+    conversations: CardStore
+    clock: Clock
+    next_check: Callable[[], datetime | None]
+    deliver: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One command as somebody gave it: by typing (`text`) or by a button (`data`, with its inputs).
+
+    `identify` asks Teams for the person's principal name, which activities do not carry. Raises PeerError.
+    """
+
+    desk: Desk
+    person: Person
+    identify: Callable[[], Awaitable[Person]]
+    conversation: Conversation
+    command: str = ""
+    text: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pressed(self) -> bool:
+        return bool(self.data)
+
+    def target_and_rest(self, rest_key: str) -> tuple[str, str]:
+        """The first word and the others, or what the button carries."""
+        if self.pressed:
+            return self.data.get("target", ""), self.data.get(rest_key, "").strip()
+        target, _, rest = self.text.partition(" ")
+        return target, rest.strip()
+
+    def images(self) -> list[str]:
+        """The images that were named, checked against the catalog. Raises CommandError."""
+        words = [self.data.get("target", "")] if self.pressed else self.text.replace(",", " ").split()
+        names = self.desk.service.catalog
+        return [image_name(word, names, self.command) for word in words if word]
+
+
+Function = Callable[[Ask], Awaitable[Card | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A line of the table. Who `decides` has to be identified; `hidden` ones are for buttons."""
+
+    name: str
+    usage: str
+    help: str
+    function: Function
+    decides: bool = False
+    hidden: bool = False
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(usage: str, help: str, *, decides: bool = False, hidden: bool = False) -> Callable[[Function], Function]:
+    """Put a function into the table under the first word of its usage."""
+
+    def register(function: Function) -> Function:
+        name = usage.partition(" ")[0]
+        COMMANDS[name] = Command(name=name, usage=usage, help=help, function=function, decides=decides, hidden=hidden)
+        return function
+
+    return register
+
+
+async def run(ask: Ask, name: str) -> Card | None:
+    """Run a command by its name. Returns its answer, None when a card arrives by itself. Raises CommandError."""
+    if name not in COMMANDS:
+        raise _unknown(name, ask.text)
+    chosen = COMMANDS[name]
+    person = await ask.identify() if chosen.decides else ask.person
+    return await chosen.function(replace(ask, command=name, person=person))
+
+
+async def run_text(ask: Ask, text: str) -> Card | None:
+    """Run what was typed. Raises CommandError."""
+    words = split(text)
+    return await run(replace(ask, text=words.rest), words.command or "help")
+
+
+def _unknown(name: str, rest: str) -> CommandError:
+    guess = similar(name, [command.name for command in COMMANDS.values() if not command.hidden])
+    if guess is None:
+        return CommandError(f"I do not know {shown(name)}. Type help to see what I can do.", suggestion="help")
+    suggestion = f"{guess} {rest}".strip()
+    return CommandError(f"There is no command {shown(name)}. Did you mean {shown(suggestion)}?", suggestion=suggestion)
+
+
+def _needs(value: str, usage: str, example: str) -> str:
+    if not value:
+        raise CommandError(f"Something is missing: {usage}, for example {example}.")
+    return value
+
+
+def _rebuild_named(ask: Ask, target: str) -> str:
+    """An id of a rebuild, or an image of the catalog in its right spelling. Raises CommandError."""
+    word = target.lower()
+    if len(word) == 8 and "-" not in word and word not in ask.desk.service.catalog:
+        return word
+    return image_name(target, ask.desk.service.catalog, ask.command)
+
+
+@command("help", "what I can do")
+async def help_(ask: Ask) -> Card:
+    return help_card([(command.usage, command.help) for command in COMMANDS.values() if not command.hidden])
+
+
+@command("list", "all platform images and where they stand")
+async def list_(ask: Ask) -> Card:
+    return list_card(await ask.desk.service.overview(), now=ask.desk.clock.now())
+
+
+@command("status [IMAGE]", "one image, or all of them, as last checked")
+async def status(ask: Ask) -> Card:
+    names = ask.images()
+    if not names:
+        return await list_(ask)
+    found = await ask.desk.service.status(names[0])
+    return status_card(found, next_check=ask.desk.next_check(), now=ask.desk.clock.now())
+
+
+@command("check [IMAGE]", "compare with the registry now")
+async def check(ask: Ask) -> Card | None:
+    names = ask.images()
+    checking = asyncio.ensure_future(ask.desk.service.check(names, ask.conversation.id))
+    try:
+        await asyncio.wait_for(asyncio.shield(checking), CHECK_PATIENCE_S)
+    except TimeoutError:
+        return text_card("Still checking: a registry is slow. The result follows.")
+    await ask.desk.deliver()
+    return None
+
+
+@command("rebuild IMAGE [reason …]", "build a new version without asking the registry first", decides=True)
+async def rebuild(ask: Ask) -> Card | None:
+    target, reason = ask.target_and_rest("reason")
+    name = image_name(_needs(target, "rebuild IMAGE", "rebuild dotnet-aspnet-8"), ask.desk.service.catalog, "rebuild")
+    requested = await ask.desk.service.rebuild(name, ask.person, reason, ask.conversation.id)
+    await ask.desk.deliver()
+    if requested.attached:
+        return text_card(f"{_sentence(requested.rebuild)} Its card follows it.")
+    return text_card(_sentence(requested.rebuild)) if ask.pressed else None
+
+
+@command("approve ID|IMAGE [comment]", "let a waiting rebuild run", decides=True)
+async def approve(ask: Ask) -> Card:
+    target, comment = ask.target_and_rest("comment")
+    which = _rebuild_named(ask, _needs(target, "approve ID or IMAGE", "approve dotnet-sdk-8"))
+    rebuild = await ask.desk.service.approve(which, ask.person, comment)
+    if rebuild.state is State.AWAITING_APPROVAL:
+        needed = ask.desk.service.image(rebuild.image).approval.required
+        return text_card(f"Your approval counts: {len(rebuild.votes)} of {needed} for {rebuild.image}.")
+    return text_card(f"Approved. {rebuild.image} is queued next; its card follows the run.")
+
+
+@command("reject ID|IMAGE reason", "do not build this base; the next one is asked for again", decides=True)
+async def reject(ask: Ask) -> Card:
+    target, reason = ask.target_and_rest("reason")
+    which = _rebuild_named(ask, _needs(target, "reject ID or IMAGE reason", "reject dotnet-sdk-8 waits for tests"))
+    rebuild = await ask.desk.service.reject(which, ask.person, reason)
+    return text_card(f"Rejected. {rebuild.image} is asked for again when its base moves.")
+
+
+@command("cancel ID|IMAGE", "stop a rebuild that has not finished", decides=True)
+async def cancel(ask: Ask) -> Card:
+    target, _ = ask.target_and_rest("reason")
+    which = _rebuild_named(ask, _needs(target, "cancel ID or IMAGE", "cancel dotnet-sdk-8"))
+    rebuild = await ask.desk.service.cancel(which, ask.person)
+    if rebuild.is_open:
+        return text_card(f"Asked Azure DevOps to cancel run {rebuild.run_number}.")
+    return text_card(f"Cancelled. {rebuild.image} keeps the version it has.")
+
+
+@command("pending", "what waits for an approval")
+async def pending(ask: Ask) -> Card:
+    card = pending_card(await ask.desk.service.pending(), now=ask.desk.clock.now())
+    return card or text_card("Nothing is waiting.")
+
+
+@command("history [IMAGE]", "the last ten rebuilds")
+async def history(ask: Ask) -> Card:
+    name = next(iter(ask.images()), None)
+    return history_card(await ask.desk.service.history(name), name=name, now=ask.desk.clock.now())
+
+
+@command("subscribe [IMAGE…]", "tell this conversation about checks and rebuilds")
+async def subscribe(ask: Ask) -> Card:
+    images = tuple(ask.images())
+    await ask.desk.conversations.save_conversation(replace(ask.conversation, subscribed=True, images=images))
+    return text_card(f"This conversation is told about {', '.join(images) or 'all images'}.")
+
+
+@command("unsubscribe [IMAGE…]", "stop telling this conversation")
+async def unsubscribe(ask: Ask) -> Card:
+    images, told = ask.images(), ask.conversation
+    left = tuple(name for name in told.images or ask.desk.service.catalog if name not in images)
+    subscribed = bool(images and left)
+    told = replace(told, subscribed=subscribed, images=left if subscribed else ())
+    await ask.desk.conversations.save_conversation(told)
+    return text_card(f"This conversation is told about {', '.join(told.images) or 'nothing'} from now on.")
+
+
+@command("schedule", "when the next check is due")
+async def schedule(ask: Ask) -> Card:
+    due = ask.desk.next_check()
+    if due is None:
+        return text_card("No check is scheduled.")
+    return text_card(f"The next check is due {due:%A, %d %B %Y at %H:%M} UTC.")
+
+
+@command("run TEXT", "what a suggestion's button does", hidden=True)
+async def run_suggestion(ask: Ask) -> Card | None:
+    return await run_text(replace(ask, data={}), ask.data.get("text", ""))
+
+
+def _sentence(rebuild: Rebuild) -> str:
+    text = describe(rebuild)
+    return text[0].upper() + text[1:] + "."

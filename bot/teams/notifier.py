@@ -1,0 +1,135 @@
+"""Delivers cards: whatever a conversation lacks is posted or edited, and recorded only after Teams accepted it.
+
+A refused or lost delivery is repeated, so a card can at the worst arrive twice when the answer to a post is lost;
+it never stays away.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from xml.sax.saxutils import escape
+
+from botbuilder.schema import Activity, Attachment, ChannelAccount, Mention
+
+from bot.core.conversations import Conversation, ConversationKind, DueCard, Subject
+from bot.core.images import PlatformImage
+from bot.core.ports import CardStore, Clock
+from bot.errors import BotError, NotFound, PeerUnavailable
+from bot.teams.cards.card import Card
+from bot.teams.cards.check import check_card
+from bot.teams.cards.notice import Notice, notice
+from bot.teams.cards.rebuild import rebuild_card
+from bot.teams.connector import Connector, Connectors
+
+logger = logging.getLogger(__name__)
+
+CARD_TYPE = "application/vnd.microsoft.card.adaptive"
+LONGEST_PAUSE_S = 3600
+
+
+class Notifier:
+    """Brings every conversation's cards up to date. `deliver` may be called by anybody at any time."""
+
+    def __init__(
+        self, store: CardStore, connectors: Connectors, catalog: Mapping[str, PlatformImage], clock: Clock
+    ) -> None:
+        self._store = store
+        self._connectors = connectors
+        self._catalog = catalog
+        self._clock = clock
+        self.one_pass = asyncio.Lock()
+
+    async def deliver(self) -> None:
+        """One pass over all cards that are due: side by side for conversations, in order within each."""
+        async with self.one_pass:
+            by_conversation: dict[str, list[DueCard]] = {}
+            for card in await self._store.due_cards(self._clock.now()):
+                by_conversation.setdefault(card.conversation.id, []).append(card)
+            await asyncio.gather(*map(self._deliver_in_order, by_conversation.values()))
+
+    async def _deliver_in_order(self, cards: list[DueCard]) -> None:
+        for card in cards:
+            try:
+                await self._deliver_one(card)
+            except NotFound as error:
+                if card.activity_id is None:
+                    logger.warning("conversation %s is gone: %s", card.conversation.id, error)
+                    await self._store.mark_gone(card.conversation.id, self._clock.now())
+                    return
+                await self._store.card_failed(card, self._clock.now(), lost=True)
+            except BotError as error:
+                logger.warning("%s %s cannot be delivered yet: %s", card.subject, card.subject_id, error)
+                await self._store.card_failed(card, self._clock.now() + _pause(card, error))
+                if isinstance(error, PeerUnavailable):
+                    return  # what comes after it would overtake it, or be refused as well
+
+    async def _deliver_one(self, card: DueCard) -> None:
+        activity = await self._render(card)
+        if activity is None:
+            await self._store.card_delivered(card, card.activity_id or "", card.fingerprint)
+            return
+        fingerprint = hashlib.sha256(repr(activity.serialize()).encode()).hexdigest()
+        activity_id = card.activity_id or ""
+        if fingerprint != card.fingerprint:
+            activity_id = await self._send(card, activity, self._connectors.at(card.conversation.service_url))
+        await self._store.card_delivered(card, activity_id, fingerprint)
+
+    async def _send(self, card: DueCard, activity: Activity, connector: Connector) -> str:
+        if card.activity_id:
+            await connector.update_activity(_thread(card.conversation, card.activity_id), card.activity_id, activity)
+            return card.activity_id
+        root = None
+        if card.subject is Subject.NOTICE:
+            root = await self._store.card_activity(Subject.REBUILD, card.subject_id, card.conversation.id)
+        posted = await connector.send_to_conversation(_thread(card.conversation, root), activity)
+        return str(posted.id)
+
+    async def _render(self, card: DueCard) -> Activity | None:
+        """What the card looks like now; None when its subject no longer exists."""
+        now = self._clock.now()
+        if card.subject is Subject.CHECK:
+            check = await self._store.check(int(card.subject_id))
+            if check is None:
+                return None
+            rebuilds = await self._store.rebuilds_by_id(v.rebuild_id for v in check.verdicts if v.rebuild_id)
+            images = card.conversation.images
+            return card_activity(check_card(check, rebuilds, self._catalog, images=images, now=now))
+        rebuild = await self._store.rebuild(card.subject_id)
+        if rebuild is None:
+            return None
+        if card.subject is Subject.NOTICE:
+            return notice_activity(notice(rebuild))
+        return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), now=now))
+
+
+def card_activity(card: Card) -> Activity:
+    """A message that holds nothing but a card: text beside it would be split off and could not be edited."""
+    attachment = Attachment(content_type=CARD_TYPE, content=card.content)
+    return Activity(type="message", attachments=[attachment], summary=card.summary)
+
+
+def notice_activity(notice: Notice) -> Activity:
+    """A plain message with mentions, which rings."""
+    entities = [_mention(person.mri, person.name) for person in notice.mentions]
+    return Activity(type="message", text=notice.text, text_format="xml", entities=entities)
+
+
+def _mention(mri: str, name: str) -> Mention:
+    return Mention(type="mention", mentioned=ChannelAccount(id=mri, name=name), text=f"<at>{escape(name)}</at>")
+
+
+def _thread(conversation: Conversation, root: str | None) -> str:
+    """The conversation id of a thread: only channels have them.
+
+    https://learn.microsoft.com/microsoftteams/platform/bots/how-to/conversations/channel-and-group-conversations
+    """
+    in_thread = root and conversation.kind is ConversationKind.CHANNEL
+    return f"{conversation.id};messageid={root}" if in_thread else conversation.id
+
+
+def _pause(card: DueCard, error: BotError) -> timedelta:
+    """What Teams asked for, else a second doubling to an hour."""
+    asked = error.retry_after_s if isinstance(error, PeerUnavailable) else None
+    return timedelta(seconds=asked if asked is not None else min(2**card.attempts, LONGEST_PAUSE_S))

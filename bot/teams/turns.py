@@ -1,0 +1,161 @@
+"""What Teams sends, one method each: a message or a card action becomes a command, and its answer a reply."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from botbuilder.core import ActivityHandler, InvokeResponse, TurnContext
+from botbuilder.schema import Activity
+
+from bot.core.conversations import Conversation, ConversationKind
+from bot.core.ports import CardStore
+from bot.core.rebuilds import Person
+from bot.errors import BotError, CommandError, NotFound
+from bot.teams.adapter import tenant_of
+from bot.teams.cards.card import Card
+from bot.teams.cards.text import text_card
+from bot.teams.commands import Ask, Desk, run, run_text
+from bot.teams.connector import Connectors
+from bot.teams.notifier import card_activity
+from bot.teams.parsing import bot_mentions, clean
+
+logger = logging.getLogger(__name__)
+
+# https://learn.microsoft.com/adaptive-cards/authoring-cards/universal-action-model#response-format
+MESSAGE = "application/vnd.microsoft.activity.message"
+CARD = "application/vnd.microsoft.card.adaptive"
+LONGEST_INPUT = 1000
+
+
+class Turns(ActivityHandler):  # type: ignore[misc]
+    """The bot, as the SDK's adapter sees it."""
+
+    def __init__(self, desk: Desk, conversations: CardStore, connectors: Connectors) -> None:
+        super().__init__()
+        self._desk = desk
+        self._conversations = conversations
+        self._connectors = connectors
+        self._principal_names: dict[str, str] = {}
+
+    async def on_message_activity(self, turn_context: TurnContext) -> None:
+        activity = turn_context.activity
+        ask = await self._ask(activity)
+        if isinstance(activity.value, dict) and not activity.text:  # a card from before Action.Execute was known
+            answer = await self._answer(ask, str(activity.value.get("verb", "")), activity.value)
+        else:
+            text = clean(activity.text or "", bot_mentions(activity.entities or [], activity.recipient.id))
+            answer = await _told(lambda: run_text(ask, text))
+        if answer:
+            await turn_context.send_activity(card_activity(answer))
+
+    async def on_invoke_activity(self, turn_context: TurnContext) -> InvokeResponse:
+        activity = turn_context.activity
+        value = activity.value if isinstance(activity.value, dict) else {}
+        action = value.get("action")
+        if activity.name != "adaptiveCard/action" or not isinstance(action, dict):
+            return InvokeResponse(status=501, body=None)
+        data = action.get("data")
+        ask = await self._ask(activity)
+        answer = await self._answer(ask, str(action.get("verb", "")), data if isinstance(data, dict) else {})
+        return InvokeResponse(status=200, body=_invoke_body(answer))
+
+    async def on_installation_update(self, turn_context: TurnContext) -> None:
+        """Installed in a team or group chat: it is told about everything until somebody says otherwise.
+
+        https://learn.microsoft.com/microsoftteams/platform/bots/how-to/conversations/subscribe-to-conversation-events
+        """
+        activity = turn_context.activity
+        if (activity.action or "").startswith("remove"):
+            await self._conversations.mark_gone(_conversation(activity).id, self._desk.clock.now())
+            return
+        await self._remember(activity, installed=True)
+
+    async def on_conversation_update_activity(self, turn_context: TurnContext) -> None:
+        activity = turn_context.activity
+        bot_id = activity.recipient.id
+        if any(member.id == bot_id for member in activity.members_removed or []):
+            await self._conversations.mark_gone(_conversation(activity).id, self._desk.clock.now())
+        else:
+            added = any(member.id == bot_id for member in activity.members_added or [])
+            await self._remember(activity, installed=added)
+
+    async def _answer(self, ask: Ask, verb: str, data: Mapping[str, Any]) -> Card | None:
+        inputs = {str(key): str(value)[:LONGEST_INPUT] for key, value in data.items() if isinstance(value, str)}
+        return await _told(lambda: run(replace(ask, data=inputs or {"target": ""}), verb))
+
+    async def _ask(self, activity: Activity) -> Ask:
+        conversation = await self._remember(activity, installed=False)
+        sender = activity.from_property
+        name = (sender.name or "somebody")[:100]
+        person = Person(id=sender.aad_object_id or sender.id, name=name, mri=sender.id)
+        return Ask(
+            desk=self._desk,
+            person=person,
+            identify=partial(self._identify, person, conversation),
+            conversation=conversation,
+        )
+
+    async def _remember(self, activity: Activity, *, installed: bool) -> Conversation:
+        """Keep where to post; what somebody decided about a known conversation stays."""
+        seen = _conversation(activity)
+        known = await self._conversations.conversation(seen.id)
+        subscribe = installed and known is None and seen.kind is not ConversationKind.PERSONAL
+        now = replace(
+            seen,
+            name=seen.name or (known.name if known else ""),
+            subscribed=known.subscribed if known else subscribe,
+            images=known.images if known else (),
+        )
+        if now != known or installed:
+            await self._conversations.save_conversation(now)
+        return now
+
+    async def _identify(self, person: Person, conversation: Conversation) -> Person:
+        """The person with the user principal name, which is asked for once.
+
+        https://learn.microsoft.com/microsoftteams/platform/bots/how-to/get-teams-context#fetch-the-roster-or-user-profile
+        """
+        if person.id not in self._principal_names:
+            connector = self._connectors.at(conversation.service_url)
+            try:
+                member = await connector.member(conversation.id, person.mri)
+            except NotFound:
+                member = {}
+            self._principal_names[person.id] = str(member.get("userPrincipalName") or "")
+        return replace(person, principal_name=self._principal_names[person.id])
+
+
+async def _told(command: Any) -> Card | None:
+    """The command's answer; an error that has words for the person is the answer as well."""
+    try:
+        card: Card | None = await command()
+    except CommandError as error:
+        return text_card(str(error), suggestion=error.suggestion)
+    except BotError as error:
+        return text_card(f"That did not work: {error}.")
+    return card
+
+
+def _invoke_body(answer: Card | None) -> dict[str, Any]:
+    """A private answer below the card for one-liners, else the card in its place, for the one who pressed."""
+    if answer is None or answer.text:
+        return {"statusCode": 200, "type": MESSAGE, "value": answer.text if answer else "Done."}
+    return {"statusCode": 200, "type": CARD, "value": answer.content}
+
+
+def _conversation(activity: Activity) -> Conversation:
+    """The conversation without its thread. Outside of Teams a conversation is a personal one."""
+    raw = activity.conversation
+    kinds = {kind.value: kind for kind in ConversationKind}
+    data = activity.channel_data if isinstance(activity.channel_data, dict) else {}
+    channel = data.get("channel")
+    return Conversation(
+        id=raw.id.partition(";messageid=")[0],
+        service_url=activity.service_url,
+        kind=kinds.get(raw.conversation_type or "", ConversationKind.PERSONAL),
+        tenant_id=tenant_of(data, {}),
+        name=str((channel or {}).get("name") or raw.name or "") if isinstance(channel, dict | None) else "",
+        bot_id=activity.recipient.id if activity.recipient else "",
+    )
