@@ -122,8 +122,7 @@ async def open_app(settings: Settings, *, clock: Clock | None = None, scheduled:
         store = await stack.enter_async_context(SqlStore(settings.database_url.get_secret_value()))
         registry, repository = await stack.enter_async_context(_sources(settings, store))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        tokens = _outbound(settings, session, clock)
-        stack.push_async_callback(tokens.close)
+        tokens = await stack.enter_async_context(open_login(settings, session, clock))
         pipelines = AzurePipelines(settings.azure_devops_url, settings.azure_devops_token.get_secret_value())
         stack.push_async_callback(pipelines.close)
 
@@ -146,7 +145,7 @@ async def open_app(settings: Settings, *, clock: Clock | None = None, scheduled:
         adapter = Adapter(
             _inbound(settings, session, clock), connectors, settings.tenants, Turns(desk, store, connectors)
         )
-        metrics = Metrics(store, registry, repository)
+        metrics = Metrics(registry, repository)
         web_app = routes.create(adapter, lambda: _ready(store), metrics)
         url = await stack.enter_async_context(_listening(web_app, settings))
         loops = [
@@ -159,6 +158,18 @@ async def open_app(settings: Settings, *, clock: Clock | None = None, scheduled:
             stack.callback(schedule.stop)
         logger.info("listening on %s", url)
         yield App(url=url, service=service, runner=runner, notifier=notifier, schedule=schedule, store=store)
+
+
+@asynccontextmanager
+async def open_login(
+    settings: Settings, session: aiohttp.ClientSession, clock: Clock | None = None
+) -> AsyncIterator[OutboundTokens]:
+    """Where the bot's own token comes from."""
+    tokens = _outbound(settings, session, clock or SystemClock())
+    try:
+        yield tokens
+    finally:
+        await tokens.close()
 
 
 def _outbound(settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> OutboundTokens:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 EXIT_ERROR, EXIT_STALE, EXIT_UNKNOWN = 1, 10, 20
+T = TypeVar("T")
 Image = Annotated[str, typer.Argument(help="a name from the catalog", show_default=False)]
 
 
@@ -53,9 +54,12 @@ def demo(
     directory: Annotated[Path, typer.Option(help="where the local world is kept")] = Path(".demo"),
 ) -> None:
     """Run the bot in a local world that needs no account: registry, ECR, Azure DevOps and chat."""
-    from bot.demo.world import run_demo
+    from bot.demo.demo import run_demo
 
-    _run(lambda: run_demo(directory, fresh=fresh, stopped=_stop_signal()))
+    async def run() -> None:
+        await run_demo(directory, fresh=fresh, stopped=_stop_signal())
+
+    _run(run)
 
 
 @app.command()
@@ -92,12 +96,13 @@ def check(
     catalog = _catalog(settings)
     chosen = [_image(catalog, name) for name in images or catalog]
     verdicts, requests = _run(lambda: _look(settings, catalog, chosen))
+    rows = [_row(verdict, catalog[verdict.name], dry_run) for verdict in verdicts]
     report = {
         "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "images": [_row(verdict, catalog[verdict.name], dry_run) for verdict in verdicts],
+        "images": rows,
         "requests": {"registry": requests.registry, "ecr": requests.ecr},
     }
-    print(json.dumps(report) if as_json else "\n".join(map(_line, report["images"])))
+    print(json.dumps(report) if as_json else "\n".join(map(_line, rows)))
     found = {verdict.status for verdict in verdicts}
     if Status.UNKNOWN in found:
         raise typer.Exit(EXIT_UNKNOWN)
@@ -201,14 +206,14 @@ def _image(catalog: "Catalog", name: str) -> "PlatformImage":
     return _or_exit(lambda: catalog[image_name(name, catalog, "check")])
 
 
-def _or_exit(work: Callable[[], Any]) -> Any:
+def _or_exit(work: "Callable[[], T]") -> "T":
     try:
         return work()
     except BotError as error:
         _fail(error)
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+def _run(work: "Callable[[], Coroutine[Any, Any, T]]") -> "T":
     try:
         return asyncio.run(work())
     except BotError as error:

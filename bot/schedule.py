@@ -67,13 +67,17 @@ class Schedule:
                 latest = slot
                 slot = self._trigger.get_next_fire_time(slot, slot + timedelta(microseconds=1))
             if latest is not None:
-                return latest.astimezone(UTC)
+                return self._utc(latest)
         return None
+
+    @staticmethod
+    def _utc(slot: datetime | None) -> datetime | None:
+        return slot.astimezone(UTC) if slot else None
 
     def upcoming(self) -> datetime | None:
         """The first slot after now, in UTC."""
         slot = self._trigger.get_next_fire_time(None, self._clock.now() + timedelta(microseconds=1))
-        return slot.astimezone(UTC) if slot else None
+        return self._utc(slot)
 
 
 def _trigger(crontab: str, timezone: str) -> CronTrigger:

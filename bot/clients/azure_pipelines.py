@@ -17,7 +17,7 @@ from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 from msrest.authentication import Authentication, BasicAuthentication
 from msrest.exceptions import AuthenticationError, ClientException, ClientRequestError
-from msrest.serialization import DeserializationError
+from msrest.serialization import DeserializationError  # type: ignore[attr-defined]
 
 from bot.core.images import PipelineReference
 from bot.core.rebuilds import Run, RunRequest, RunState, Stage, StageState

@@ -16,7 +16,7 @@ import boto3
 from botocore import exceptions as aws
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from yarl import URL
 
 from bot.clients.documents import CONFIG_LIMIT, MANIFEST_TYPES, Documents, RepositoryContents, nonsense
@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 class _Detail(BaseModel):
     """What DescribeImages says of one digest."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     digest: Annotated[str, AfterValidator(Digest)] = Field(alias="imageDigest")
     tags: tuple[str, ...] = Field((), alias="imageTags")

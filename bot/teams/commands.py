@@ -144,7 +144,7 @@ async def list_(ask: Ask) -> Card:
 
 
 @command("status [IMAGE]", "one image, or all of them, as last checked")
-async def status(ask: Ask) -> Card:
+async def status(ask: Ask) -> Card | None:
     names = ask.images()
     if not names:
         return await list_(ask)

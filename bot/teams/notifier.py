@@ -83,7 +83,12 @@ class Notifier:
         root = None
         if card.subject is Subject.NOTICE:
             root = await self._store.card_activity(Subject.REBUILD, card.subject_id, card.conversation.id)
-        posted = await connector.send_to_conversation(_thread(card.conversation, root), activity)
+        try:
+            posted = await connector.send_to_conversation(_thread(card.conversation, root), activity)
+        except NotFound:
+            if root is None:
+                raise
+            posted = await connector.send_to_conversation(card.conversation.id, activity)  # the thread was deleted
         return str(posted.id)
 
     async def _render(self, card: DueCard) -> Activity | None:

@@ -71,7 +71,7 @@ def image_name(text: str, names: Collection[str], command: str) -> str:
 
 def similar(word: str, names: Iterable[str]) -> str | None:
     """The name that looks most like the word, None when none does."""
-    best = process.extractOne(word[:SHOWN], names, scorer=fuzz.ratio, score_cutoff=SIMILAR)
+    best = process.extractOne(word[:SHOWN], list(names), scorer=fuzz.ratio, score_cutoff=SIMILAR)
     return best[0] if best else None
 
 

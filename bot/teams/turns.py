@@ -135,6 +135,9 @@ async def _told(command: Any) -> Card | None:
         return text_card(str(error), suggestion=error.suggestion)
     except BotError as error:
         return text_card(f"That did not work: {error}.")
+    except Exception:
+        logger.exception("a command failed")
+        return text_card("Something went wrong here, and nothing was changed by it that its card does not show.")
     return card
 
 

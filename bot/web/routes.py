@@ -8,6 +8,7 @@ from aiohttp import web
 
 from bot.errors import BotError, Forbidden, Malformed, PeerUnavailable, Unauthenticated
 from bot.teams.adapter import Adapter
+from bot.web.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +23,12 @@ STATUSES: dict[type[BotError], HTTPStatus] = {
 }
 
 
-def create(adapter: Adapter, ready: Callable[[], Awaitable[str]], metrics: Callable[[], bytes]) -> web.Application:
+def create(adapter: Adapter, ready: Callable[[], Awaitable[str]], metrics: Metrics) -> web.Application:
     """The web application. `ready` answers with what is wrong, or with nothing."""
 
     async def messages(request: web.Request) -> web.Response:
         body = await request.read()
+        metrics.turns.inc()
         answer = await adapter.process(body, request.headers.get("Authorization", ""))
         if answer is None:
             return web.Response(status=HTTPStatus.OK)

@@ -88,9 +88,10 @@ def stage_strip(stages: Iterable[Stage]) -> RichTextBlock:
     parts: list[str | TextRun] = []
     for stage in list(stages)[:MOST_STAGES]:
         mark, color = MARKS[stage.state]
-        words = filter(None, (mark, clean(stage.name, 40), _attempt(stage), _stage_time(stage)))
-        text = Safe("\u00a0".join(words).replace(" ", "\u00a0"))
-        parts += [run(text, color=color, subtle=color is None), Safe("   ")]
+        words = filter(None, ("", clean(stage.name, 40), _attempt(stage), _stage_time(stage)))
+        text = Safe("\u00a0".join(["", *words]).replace(" ", "\u00a0"))
+        running = stage.state is StageState.RUNNING
+        parts += [run(Safe(mark), color=color, bold=True), run(text, bold=running), Safe("   ")]
     return line(*parts[:-1])
 
 
@@ -141,7 +142,7 @@ def digests(old: Digest | None, new: Digest | None) -> list[str | TextRun]:
     """`9f2c01ab77de → 4de4a1c0b9e2`"""
     if new is None:
         return []
-    return [run(Safe(f"{old.short} → {new.short}" if old else new.short), mono=True)]
+    return [run(Safe(f"{old.short}\u00a0→\u00a0{new.short}" if old else new.short), mono=True)]
 
 
 def whole(label: str, digest: Digest | None) -> list[CardElement]:

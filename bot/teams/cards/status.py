@@ -1,0 +1,109 @@
+"""What is known about one image."""
+
+from datetime import datetime
+
+from microsoft_teams.cards.core import Action, CardElement, ContainerStyle, Fact, FactSet
+
+from bot.core.checks import Evidence, Status, Verdict
+from bot.core.images import PlatformImage
+from bot.core.rebuilds import Rebuild
+from bot.core.service import ImageStatus
+from bot.teams.cards.card import Card, band, button, card, details, heading, line, link, run
+from bot.teams.cards.decisions import approve, reject
+from bot.teams.cards.formats import Safe, age, clean, day, escape, moment, size
+from bot.teams.cards.states import decidable, names_of, standing, whole
+
+STYLES: dict[Status, ContainerStyle] = {
+    Status.FRESH: "good",
+    Status.STALE: "warning",
+    Status.UNKNOWN: "attention",
+    Status.UNBUILT: "accent",
+}
+
+
+def stale_words(verdict: Verdict, now: datetime) -> str:
+    """`stale for 2 days`, `fresh`, `never built` or `unknown`."""
+    if verdict.status is Status.STALE and verdict.first_seen:
+        return f"stale for {age(now - verdict.first_seen)}"
+    return "never built" if verdict.status is Status.UNBUILT else verdict.status.value
+
+
+def status_card(status: ImageStatus, *, next_check: datetime | None, now: datetime) -> Card:
+    """The answer to `status IMAGE`."""
+    image, verdict = status.image, status.verdict
+    words = stale_words(verdict, now) if verdict else "not checked yet"
+    top = band(heading(f"{image.name} · {words}"), style=STYLES[verdict.status] if verdict else "emphasis")
+    body: list[CardElement] = [top]
+    if verdict and verdict.status is Status.UNKNOWN:
+        body.append(line("Could not be checked: ", verdict.reason))
+    body.append(FactSet(facts=_facts(status, next_check), spacing="Small"))
+    hidden, why = details(image.name, *_details(image, verdict))
+    return card(f"{image.name}: {words}", [*body, hidden], [*_actions(status, now), why])
+
+
+def _facts(status: ImageStatus, next_check: datetime | None) -> list[Fact]:
+    verdict = status.verdict
+    facts: list[Fact] = []
+    if verdict:
+        facts += [_fact("In ECR", *_published(verdict)), *_bases(verdict)]
+    if status.open:
+        now = standing(status.open)
+        facts.append(_fact("Rebuild", f"{now.mark} {now.words}"))
+    if status.history:
+        facts.append(_fact("Last", "; ".join(_brief(rebuild) for rebuild in status.history)))
+    if status.checked_at:
+        following = [", next ", moment(next_check)] if next_check else []
+        facts.append(_fact("Checked", moment(status.checked_at), *following))
+    return facts
+
+
+def _fact(title: str, *parts: str) -> Fact:
+    return Fact(title=title, value="".join(part if isinstance(part, Safe) else escape(part) for part in parts))
+
+
+def _published(verdict: Verdict) -> list[str]:
+    if verdict.version_tag is None:
+        return ["nothing yet"] if verdict.status is Status.UNBUILT else ["not known"]
+    pushed = [", pushed ", day(verdict.pushed_at)] if verdict.pushed_at else []
+    return [verdict.version_tag, *pushed, f", {size(verdict.size)}" if verdict.size is not None else ""]
+
+
+def _bases(verdict: Verdict) -> list[Fact]:
+    recorded = verdict.recorded_digest.short if verdict.recorded_digest else ""
+    facts = [_fact("Built on", verdict.base, f" at {recorded}" if recorded else "")]
+    if verdict.current_digest and verdict.status is not Status.FRESH:
+        seen = [", first seen ", moment(verdict.first_seen)] if verdict.first_seen else []
+        facts.append(_fact("Now", verdict.current_digest.short, *seen))
+    return facts
+
+
+def _brief(rebuild: Rebuild) -> str:
+    words = standing(rebuild).words
+    who = names_of(vote.person.name for vote in rebuild.votes)
+    return f"{words}, approved by {who}" if who else words
+
+
+def _details(image: PlatformImage, verdict: Verdict | None) -> list[CardElement]:
+    lines: list[CardElement] = []
+    if verdict:
+        source = f" ({verdict.evidence})" if verdict.evidence is not Evidence.NONE else ""
+        lines.append(line(f"{clean(verdict.reason)}{source}"))
+        lines += [*whole("Built on", verdict.recorded_digest), *whole("Now", verdict.current_digest)]
+    who = ", ".join(sorted(image.approval.approvers)) or "nobody"
+    return [
+        *lines,
+        line("ECR ", run(clean(f"{image.registry}/{image.repository}", 300), mono=True, subtle=True)),
+        line("Platforms ", ", ".join(map(str, image.platforms))),
+        line(f"Mode {image.mode}; {image.approval.required} of these approve: {who}"),
+    ]
+
+
+def _actions(status: ImageStatus, now: datetime) -> list[Action | None]:
+    if status.open and decidable(status.open, now):
+        return [approve(status.open), reject(status.open)]
+    history = button("History", "history", target=status.image.name)
+    if status.open:
+        return [link("Open run", status.open.run_url), history]
+    needed = status.verdict is not None and status.verdict.status in (Status.STALE, Status.UNBUILT)
+    rebuild = button("Rebuild", "rebuild", style="positive" if needed else None, target=status.image.name)
+    return [rebuild, history]
