@@ -110,7 +110,13 @@ async def _sources(settings: Settings, cache: DocumentCache) -> AsyncIterator[tu
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, *, clock: Clock | None = None, scheduled: bool = True) -> AsyncIterator[App]:
+async def open_app(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    scheduled: bool = True,
+    between_edits_s: float = BETWEEN_EDITS_S,
+) -> AsyncIterator[App]:
     """Open everything, listen, and run the loops until the block ends. Raises ConfigError.
 
     `scheduled` False leaves the timer to the caller, who may call `app.schedule.run_due()`.
@@ -150,7 +156,7 @@ async def open_app(settings: Settings, *, clock: Clock | None = None, scheduled:
         url = await stack.enter_async_context(_listening(web_app, settings))
         loops = [
             asyncio.create_task(_run_loop(runner, wakes.run_event, settings.poll_interval)),
-            asyncio.create_task(_card_loop(notifier, store, wakes.card_event, clock)),
+            asyncio.create_task(_card_loop(notifier, store, wakes.card_event, clock, between_edits_s)),
         ]
         stack.push_async_callback(_stop, loops, runner, notifier)
         if scheduled:
@@ -226,11 +232,13 @@ async def _run_loop(runner: Runner, wake: asyncio.Event, poll_interval_s: float)
         await _wait(wake, poll_interval_s if active else IDLE_S)
 
 
-async def _card_loop(notifier: Notifier, store: SqlStore, wake: asyncio.Event, clock: Clock) -> None:
+async def _card_loop(
+    notifier: Notifier, store: SqlStore, wake: asyncio.Event, clock: Clock, between_edits_s: float
+) -> None:
     while True:
         wake.clear()
         await _kept_alive(notifier.deliver, fallback=None)
-        await asyncio.sleep(BETWEEN_EDITS_S)
+        await asyncio.sleep(between_edits_s)
         next_at = await _kept_alive(store.next_card_at, fallback=None)
         pause_s = (next_at - clock.now()).total_seconds() if next_at else IDLE_S
         await _wait(wake, min(max(pause_s, 0), IDLE_S))

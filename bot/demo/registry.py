@@ -31,10 +31,11 @@ Resolve = Callable[[str, str], tuple[bytes, str] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request as it arrived."""
+    """One request as it arrived. `query` is as it was sent, without decoding."""
 
     method: str
     path: str
+    query: str
     headers: Mapping[str, str]
 
 
@@ -139,7 +140,14 @@ class LocalRegistry:
 
     @web.middleware
     async def _meet(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self.requests.append(Request(method=request.method, path=request.path, headers=request.headers.copy()))
+        self.requests.append(
+            Request(
+                method=request.method,
+                path=request.path,
+                query=request.rel_url.raw_query_string,
+                headers=request.headers.copy(),
+            )
+        )
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         planned = next((failure for failure in self._failures if failure.meets(request)), None)

@@ -3,10 +3,13 @@
 The demo shows it to people, and tests run the bot against it.
 """
 
+import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +42,7 @@ class LocalWorld:
         durations: Mapping[str, float] = FAST,
         fails: Fails = lambda run: None,
         ports: tuple[int, int, int] = (0, 0, 0),
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         agent: Agent | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -47,7 +51,7 @@ class LocalWorld:
         self.registry = LocalRegistry(directory / "registry", port=ports[0])
         self.ecr = LocalEcr(self.registry, port=ports[1])
         self.azure = AzureDevOps(
-            agent=agent or ScriptedAgent(durations, self.build, fails),
+            agent=agent or ScriptedAgent(durations, self.build, fails, sleep),
             definitions=_definitions(catalog),
             state=directory / "runs.json",
             port=ports[2],
@@ -144,6 +148,7 @@ class LocalWorld:
         return found
 
 
+@cache
 def _base_image(name: str, platform: ImagePlatform, generation: int) -> BuiltImage:
     """A small image that is the same for the same arguments. The filling gives it a size worth showing."""
     system = make_layer({"etc/os-release": f"{name}\n", "usr/lib/filling": _noise(f"{name} {platform}")}, docker=True)
@@ -152,8 +157,6 @@ def _base_image(name: str, platform: ImagePlatform, generation: int) -> BuiltIma
 
 
 def _noise(seed: str) -> str:
-    import random
-
     return "".join(random.Random(seed).choices("0123456789abcdef", k=400_000))
 
 

@@ -7,6 +7,7 @@ escaping alone would not do: phones show some backslashes. https://github.com/mi
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from microsoft_teams.cards.core import (
@@ -36,8 +37,8 @@ from microsoft_teams.cards.core import (
 from bot.teams.cards.formats import Safe, clean, escape
 
 BUDGET = 20_000  # characters of JSON; Teams refuses messages of about twice that
-ROOM = 17_500  # of which for rows, where there can be many
-LONGEST_INPUT = 500
+ROOM = BUDGET - 1_500  # of which for rows, where there can be many
+DETAILS_ROOM = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +66,10 @@ def card(summary: str, body: Sequence[CardElement], actions: Sequence[Action | N
 # Texts
 
 
-def heading(*parts: str, color: TextColor | None = None) -> TextBlock:
+def heading(*parts: str) -> TextBlock:
     """A title. Outside text in it is escaped."""
     text = "".join(part if isinstance(part, Safe) else escape(part) for part in parts)
-    return TextBlock(text=text, style="heading", size="Medium", weight="Bolder", color=color, wrap=True)
+    return TextBlock(text=text, style="heading", size="Medium", weight="Bolder", wrap=True)
 
 
 def run(
@@ -90,23 +91,17 @@ def run(
 def line(
     *parts: str | TextRun,
     subtle: bool = False,
-    color: TextColor | None = None,
     spacing: Spacing | None = "Small",
     separator: bool = False,
 ) -> RichTextBlock:
-    """A paragraph that wraps. Strings take the look of the line and are cleaned unless they are Safe."""
+    """A paragraph that wraps. Strings are cleaned unless they are Safe, and take the look of the line."""
     runs: list[CardElement] = []
-    plain = ""
-    for part in parts:
-        if isinstance(part, str):
-            plain += part if isinstance(part, Safe) else clean(part)
-            continue
-        if plain:
-            runs.append(run(Safe(plain), subtle=subtle, color=color))
-            plain = ""
-        runs.append(part)
-    if plain:
-        runs.append(run(Safe(plain), subtle=subtle, color=color))
+    for is_text, group in groupby(parts, key=lambda part: isinstance(part, str)):
+        if is_text:
+            text = Safe("".join(part if isinstance(part, Safe) else clean(str(part)) for part in group))
+            runs += [run(text, subtle=subtle)] if text else []
+        else:
+            runs += [part for part in group if isinstance(part, TextRun)]
     return RichTextBlock(inlines=runs, spacing=spacing, separator=separator or None)
 
 
@@ -146,7 +141,6 @@ def text_input(name: str, target: str, *, label: str, required: str = "") -> Tex
         is_required=bool(required) or None,
         error_message=required or None,
         is_multiline=True,
-        max_length=LONGEST_INPUT,
     )
 
 
@@ -162,7 +156,8 @@ def form(title: str, body: Sequence[CardElement], action: Action) -> ShowCardAct
 
 def details(target: str, *items: CardElement) -> tuple[Container, ToggleVisibilityAction]:
     """What stays hidden until somebody presses *Why?*, and that button."""
-    hidden = Container(id=f"why.{target}", items=list(items), is_visible=False, style="emphasis")
+    shown = fitting(items, DETAILS_ROOM)
+    hidden = Container(id=f"why.{target}", items=shown, is_visible=False, style="emphasis")
     return hidden, ToggleVisibilityAction(title="Why?", target_elements=[f"why.{target}"])
 
 
@@ -174,9 +169,8 @@ def action_set(*actions: Action | None) -> ActionSet:
 
 
 def weight(element: CardElement) -> int:
-    """The characters of JSON that an element costs, counted in UTF-16 as Teams does."""
-    text = json.dumps(element.model_dump(exclude_none=True), ensure_ascii=False)
-    return len(text.encode("utf-16-le")) // 2
+    """The characters of JSON that an element costs, in the ASCII that goes over the wire."""
+    return len(json.dumps(element.model_dump(exclude_none=True)))
 
 
 def fitting(rows: Iterable[CardElement], room: int = ROOM) -> list[CardElement]:
@@ -188,3 +182,8 @@ def fitting(rows: Iterable[CardElement], room: int = ROOM) -> list[CardElement]:
             break
         fit.append(row)
     return fit
+
+
+def more(left: int, command: str) -> list[CardElement]:
+    """What is said below rows that did not fit; nothing when all did."""
+    return [line(f"{left} more: ", run(command, mono=True), separator=True, spacing="Medium")] if left else []

@@ -4,23 +4,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from microsoft_teams.cards.core import Action, CardElement, Container, TextColor, TextRun
+from microsoft_teams.cards.core import Action, CardElement, Container, TextRun
 
 from bot.core.checks import Check, Evidence, Status, Verdict
 from bot.core.images import Mode, PlatformImage
-from bot.core.rebuilds import ENDED, Rebuild
-from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, run
+from bot.core.rebuilds import ENDED, Rebuild, State
+from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, more, run
 from bot.teams.cards.decisions import approve, reject
-from bot.teams.cards.formats import Safe, clean, day, moment, time
-from bot.teams.cards.states import approvals, decidable, digests, standing, whole
+from bot.teams.cards.formats import Safe, day, moment, time
+from bot.teams.cards.states import FOUND, approvals, capital, decidable, digests, ending, row, standing, whole
 
-COLORS: dict[Status, TextColor] = {
-    Status.FRESH: "Good",
-    Status.STALE: "Warning",
-    Status.UNKNOWN: "Attention",
-    Status.UNBUILT: "Accent",
-}
-WORDS = {Status.FRESH: "fresh", Status.STALE: "stale", Status.UNKNOWN: "unknown", Status.UNBUILT: "never built"}
 ORDER = (Status.STALE, Status.UNBUILT, Status.UNKNOWN)
 
 
@@ -60,9 +53,8 @@ def check_card(
     top = [heading(*title), _counts(counts)]
     rows = _rows(findings, now)
     left = len(findings) - len(rows)
-    more: list[CardElement] = [line(f"{left} more: ", run("list", mono=True), separator=True, spacing="Medium")]
     actions = [button("Show all", "list")] if left else []
-    return card(_toast(name, findings, counts, now), [*top, *rows, *(more if left else [])], actions)
+    return card(_toast(name, findings, counts, now), [*top, *rows, *more(left, "list")], actions)
 
 
 def _all_fresh(verdicts: Sequence[Verdict]) -> str:
@@ -75,7 +67,7 @@ def _counts(counts: Sequence[tuple[Status, int]]) -> CardElement:
     runs: list[str | TextRun] = []
     for status, count in counts:
         if count:
-            runs += [run(f"{count} {WORDS[status]}", bold=status is not Status.FRESH), Safe(" · ")]
+            runs += [run(f"{count} {FOUND[status].words}", bold=status is not Status.FRESH), Safe(" · ")]
     return line(*runs[:-1])
 
 
@@ -85,7 +77,7 @@ def _toast(name: str, findings: Sequence[Finding], counts: Sequence[tuple[Status
         return f"{waiting[0]}: update waits for approval"
     if waiting:
         return f"{len(waiting)} images wait for approval: {', '.join(waiting)}"
-    return f"{name}: " + ", ".join(f"{count} {WORDS[status]}" for status, count in counts if count)
+    return f"{name}: " + ", ".join(f"{count} {FOUND[status].words}" for status, count in counts if count)
 
 
 def _rows(findings: Sequence[Finding], now: datetime) -> list[CardElement]:
@@ -111,57 +103,48 @@ def _row(finding: Finding, now: datetime, *, detailed: bool) -> CardElement:
 
 def _first_line(finding: Finding) -> CardElement:
     verdict, rebuild = finding.verdict, finding.rebuild
-    name = run(verdict.name, bold=True)
     if rebuild is None or verdict.status is Status.UNKNOWN:
-        words = "could not be checked" if verdict.status is Status.UNKNOWN else WORDS[verdict.status]
-        return line(name, Safe("  "), run(words, color=COLORS[verdict.status]))
-    now = standing(rebuild)
+        return row(verdict.name, FOUND[verdict.status])
     votes = approvals(rebuild, finding.image) if rebuild.state not in ENDED else ""
-    return line(name, Safe("  "), run(f"{now.mark} {now.words}", color=now.color), f" · {votes}" if votes else "")
+    return row(verdict.name, standing(rebuild), f" · {votes}" if votes else "")
 
 
 def _more_lines(finding: Finding) -> list[CardElement]:
     verdict, rebuild = finding.verdict, finding.rebuild
     if verdict.status is Status.UNKNOWN:
-        lines: list[CardElement] = [line(verdict.reason)]
+        lines: list[CardElement] = [line("Could not be checked: ", verdict.reason)]
         if rebuild:
             lines.append(line(f"Its rebuild {rebuild.id}: {standing(rebuild).words}.", subtle=True))
         return lines
-    if rebuild and rebuild.state in ENDED:
-        return _ending(rebuild)
-    return [line(*_since(verdict), subtle=True), line(*_moved(verdict)), *_silence(finding)]
-
-
-def _ending(rebuild: Rebuild) -> list[CardElement]:
-    who = f"By {clean(rebuild.ended_by.name, 60)}: " if rebuild.ended_by else ""
-    return [line(f"{who}{clean(rebuild.ended_reason, 200)}", subtle=True)] if rebuild.ended_reason else []
+    if rebuild and rebuild.state is not State.AWAITING_APPROVAL:
+        told = ending(rebuild) if rebuild.state in ENDED else rebuild.version_tag
+        return [line(capital(told) if rebuild.state in ENDED else told, subtle=True)] if told else []
+    moved = digests(verdict.recorded_digest, verdict.current_digest) if verdict.recorded_digest else []
+    lines = [line(*_since(verdict), subtle=True), *([line(*moved)] if moved else [])]
+    return [*lines, *_silence(finding)]
 
 
 def _since(verdict: Verdict) -> list[str]:
     """When the base moved: between two checks, which is all that is known."""
     if verdict.status is Status.UNBUILT:
-        return ["no version is in ECR yet"]
+        return ["No version is in ECR yet"]
     if verdict.first_seen is None:
-        return ["the base moved"]
+        return ["The base moved"]
     if verdict.moved_after is None:
-        return ["new base first seen ", moment(verdict.first_seen)]
+        return ["New base first seen ", moment(verdict.first_seen)]
     gap = verdict.first_seen - verdict.moved_after
     if gap < timedelta(hours=1):
-        return ["base moved ", moment(verdict.first_seen)]
+        return ["Base moved ", moment(verdict.first_seen)]
     if verdict.first_seen.date() == verdict.moved_after.date():
         return [
-            "base moved ",
+            "Base moved ",
             day(verdict.first_seen),
             " between ",
             time(verdict.moved_after),
             " and ",
             time(verdict.first_seen),
         ]
-    return ["base moved between ", day(verdict.moved_after), " and ", day(verdict.first_seen)]
-
-
-def _moved(verdict: Verdict) -> list[str | TextRun]:
-    return digests(verdict.recorded_digest, verdict.current_digest)
+    return ["Base moved between ", day(verdict.moved_after), " and ", day(verdict.first_seen)]
 
 
 def _silence(finding: Finding) -> list[CardElement]:
@@ -184,14 +167,10 @@ def _actions(finding: Finding, now: datetime) -> list[Action | None]:
 def _details(finding: Finding) -> list[CardElement]:
     verdict = finding.verdict
     source = f" ({verdict.evidence})" if verdict.evidence is not Evidence.NONE else ""
-    lines: list[CardElement] = [
-        line(f"{verdict.reason[:1].upper()}{verdict.reason[1:]}{source}."),
-        line("Base ", run(clean(verdict.base, 200), mono=True, subtle=True)),
-        *whole("Built on", verdict.recorded_digest),
-        *whole("Now", verdict.current_digest),
-    ]
-    if verdict.version_tag:
-        lines.append(line("In ECR ", run(clean(verdict.version_tag, 200), mono=True, subtle=True)))
+    lines: list[CardElement] = [line(capital(verdict.reason), f"{source}.")]
+    if verdict.version_tag and verdict.recorded_digest:
+        lines += whole(f"{verdict.version_tag} is built on", verdict.recorded_digest)
+    lines += whole(f"{verdict.base} is now", verdict.current_digest)
     if finding.rebuild and finding.rebuild.expires_at:
         lines.append(line(f"Rebuild {finding.rebuild.id}, open until ", moment(finding.rebuild.expires_at), "."))
     return lines

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 INLINE = re.compile(r"([\\`*_\[\]<>&~])")
 BLOCK = re.compile(r"^( *)([-+#]|\d+(?=[.)]))")
 TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-LONGEST = 300
+LONGEST = 240
 
 
 class Safe(str):

@@ -5,15 +5,18 @@ from datetime import datetime
 from microsoft_teams.cards.core import Action, CardElement, Container, ContainerStyle
 
 from bot.core.images import PlatformImage
-from bot.core.rebuilds import WITH_RUN, Cause, Rebuild, State
-from bot.teams.cards.card import Card, band, button, card, details, heading, line, link, run
+from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote
+from bot.teams.cards.card import Card, band, button, card, details, fitting, heading, line, link, run, text_input
 from bot.teams.cards.decisions import approve, cancel, reject
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
 from bot.teams.cards.states import (
     approvals,
     asked,
+    capital,
     decidable,
     digests,
+    ending,
+    name_of,
     sentence,
     stage_strip,
     standing,
@@ -29,7 +32,7 @@ STYLES: dict[State, ContainerStyle] = {
     State.EXPIRED: "emphasis",
     State.SUPERSEDED: "emphasis",
 }
-LOG_LINES, LOG_WIDTH = 12, 160
+LOG_LINES, LOG_WIDTH, LOG_ROOM = 12, 160, 4_500
 MOST_VOTES = 5
 
 
@@ -43,7 +46,8 @@ def rebuild_card(rebuild: Rebuild, image: PlatformImage | None, *, now: datetime
     if rebuild.log_tail:
         body.append(_log(rebuild.log_tail))
     body.append(_footer(rebuild, image))
-    hidden, why = details(rebuild.id, *_details(rebuild, image))
+    comment = [text_input("comment", rebuild.id, label="Comment for the approval")] if decidable(rebuild, now) else []
+    hidden, why = details(rebuild.id, *_details(rebuild, image), *comment)
     return card(sentence(rebuild), [*body, hidden], [*_actions(rebuild, now), why])
 
 
@@ -53,13 +57,11 @@ def _meaning(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]
             return _question(rebuild, image)
         case State.SUCCEEDED:
             return _result(rebuild)
-        case State.REJECTED:
-            who = rebuild.ended_by.name if rebuild.ended_by else "somebody"
-            return [line("Rejected by ", clean(who, 60), ": ", rebuild.ended_reason)]
         case State.EXPIRED:
             return [line("Nobody decided in time. The next check asks again.")]
-        case State.FAILED | State.CANCELLED | State.SUPERSEDED:
-            return [line(_sentence(rebuild.ended_reason))] if rebuild.ended_reason else []
+        case state if state in ENDED:
+            successor = f" Rebuild {rebuild.successor} asks again." if rebuild.successor else ""
+            return [line(_sentence(ending(rebuild)), successor)] if ending(rebuild) else []
         case _:
             return _cause(rebuild) + _trouble(rebuild)
 
@@ -67,7 +69,7 @@ def _meaning(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]
 def _question(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]:
     lines = _cause(rebuild)
     if votes := approvals(rebuild, image):
-        lines.append(line(votes[0].upper() + votes[1:] + "."))
+        lines.append(line(capital(votes), "."))
     if rebuild.expires_at:
         lines.append(line("Approve or reject until ", moment(rebuild.expires_at), ".", subtle=True))
     return lines
@@ -91,9 +93,10 @@ def _trouble(rebuild: Rebuild) -> list[CardElement]:
     """Why nothing happens although it should."""
     if not rebuild.problem:
         return []
-    told = "Not in ECR yet: " if rebuild.state is State.VERIFYING else "Cannot be queued yet: "
+    told = "Not verified yet: " if rebuild.state is State.VERIFYING else "Cannot be queued yet: "
     again = [" Next try ", time(rebuild.next_attempt_at), "."] if rebuild.next_attempt_at else []
-    return [line(run(Safe(told), bold=True, color="Warning"), _sentence(rebuild.problem), *again)]
+    trouble = line(run(Safe(told), bold=True), _sentence(rebuild.problem), *again)
+    return [Container(items=[trouble], style="warning", spacing="Small")]
 
 
 def _result(rebuild: Rebuild) -> list[CardElement]:
@@ -114,43 +117,37 @@ def _result(rebuild: Rebuild) -> list[CardElement]:
 
 def _log(lines: tuple[str, ...]) -> Container:
     shown = [line(run(clean(text, LOG_WIDTH), mono=True, size="Small"), spacing="None") for text in lines[-LOG_LINES:]]
-    return Container(items=list(shown), style="emphasis", spacing="Small")
+    newest_first = fitting(reversed(shown), LOG_ROOM)
+    return Container(items=newest_first[::-1], style="emphasis", spacing="Small")
 
 
 def _footer(rebuild: Rebuild, image: PlatformImage | None) -> CardElement:
-    parts = [
-        rebuild.version_tag if rebuild.version_tag and rebuild.state is not State.SUCCEEDED else "",
-        f"run {rebuild.run_number}" if rebuild.run_number else "",
-        approvals(rebuild, image) if rebuild.state is not State.AWAITING_APPROVAL else "",
-    ]
-    told = " · ".join(filter(None, parts))
-    if told:
-        return line(clean(told, 500), subtle=True)
-    return line(*asked(rebuild), subtle=True)
+    if rebuild.state is State.AWAITING_APPROVAL:
+        return line(*asked(rebuild), ".", subtle=True)
+    run_number = f"run {rebuild.run_number}" if rebuild.run_number else ""
+    told = " · ".join(filter(None, (run_number, approvals(rebuild, image))))
+    if rebuild.version_tag and rebuild.state is not State.SUCCEEDED:
+        return line(clean(rebuild.version_tag, 150), " · ", clean(told), subtle=True)
+    return line(clean(capital(told)), subtle=True) if told else line(*asked(rebuild), ".", subtle=True)
 
 
 def _details(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]:
     lines: list[CardElement] = [
         line(*asked(rebuild), "."),
-        *(
-            line(
-                "Approved by ",
-                clean(vote.person.name, 60),
-                ", ",
-                moment(vote.at),
-                f": {vote.comment}" * bool(vote.comment),
-            )
-            for vote in rebuild.votes[:MOST_VOTES]
-        ),
-        line("Base ", run(clean(rebuild.base, 200), mono=True, subtle=True)),
+        *map(_vote, rebuild.votes[:MOST_VOTES]),
+        line("Base: ", run(clean(rebuild.base, 200), mono=True, subtle=True)),
         *whole("Base before", rebuild.old_digest),
         *whole("Base now", rebuild.new_digest),
     ]
     if image and rebuild.version_tag:
-        lines.append(line("Image ", run(clean(str(image.reference(rebuild.version_tag)), 300), mono=True, subtle=True)))
+        lines.append(line("Image: ", run(clean(str(image.reference(rebuild.version_tag))), mono=True, subtle=True)))
     lines += whole("Pushed", rebuild.pushed_digest)
-    successor = f" Rebuild {rebuild.successor} took over." if rebuild.successor else ""
-    return [*lines, line(f"Rebuild {rebuild.id}.{successor}")]
+    return [*lines, line(f"Rebuild {rebuild.id}.")]
+
+
+def _vote(vote: Vote) -> CardElement:
+    comment = f": {vote.comment}" if vote.comment else "."
+    return line("Approved by ", name_of(vote.person), ", ", moment(vote.at), comment)
 
 
 def _actions(rebuild: Rebuild, now: datetime) -> list[Action | None]:
@@ -169,4 +166,4 @@ def _actions(rebuild: Rebuild, now: datetime) -> list[Action | None]:
 
 def _sentence(text: str) -> str:
     text = clean(text)
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…")) else ".")
+    return capital(text) + ("" if text.endswith((".", "…")) else ".")

@@ -1,15 +1,16 @@
 """The words, marks and colours of rebuilds, the same on every card."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from microsoft_teams.cards.core import CardElement, RichTextBlock, TextColor, TextRun
 
+from bot.core.checks import Status, Verdict
 from bot.core.images import Digest, PlatformImage
-from bot.core.rebuilds import Cause, Rebuild, Stage, StageState, State
+from bot.core.rebuilds import Cause, Person, Rebuild, Stage, StageState, State
 from bot.teams.cards.card import line, run
-from bot.teams.cards.formats import Safe, clean, duration, moment, time
+from bot.teams.cards.formats import Safe, age, clean, duration, moment, time
 
 MARKS: dict[StageState, tuple[str, TextColor | None]] = {
     StageState.PENDING: ("○", None),
@@ -20,8 +21,10 @@ MARKS: dict[StageState, tuple[str, TextColor | None]] = {
     StageState.SKIPPED: ("–", None),
 }
 UNDER_WAY = {"build": "building", "test": "testing", "push": "pushing"}
-MOST_STAGES = 12
-MOST_NAMES = 5
+MOST_STAGES = 8
+MOST_NAMES = 3
+LONGEST_NAME = 40
+LONGEST_STAGE = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,31 @@ class Standing:
     mark: str
     words: str
     color: TextColor | None = None
+
+
+FOUND: dict[Status | None, Standing] = {
+    Status.STALE: Standing("●", "stale", "Warning"),
+    Status.UNBUILT: Standing("○", "never built", "Accent"),
+    Status.UNKNOWN: Standing("✕", "unknown", "Attention"),
+    None: Standing("–", "not checked"),
+    Status.FRESH: Standing("✓", "fresh", "Good"),
+}
+"""What a check may find, the most urgent first."""
+
+
+def found(verdict: Verdict | None, now: datetime) -> Standing:
+    """Where an image stands: `stale for 2 days`, `fresh`, …"""
+    known = FOUND[verdict.status if verdict else None]
+    if verdict and verdict.status is Status.STALE and verdict.first_seen:
+        return replace(known, words=f"stale for {age(now - verdict.first_seen)}")
+    return known
+
+
+def row(name: str, stands: Standing, *more: str) -> RichTextBlock:
+    """`✓ NAME  words`: only the mark has a colour, because coloured words are hard to read on white."""
+    mark = run(Safe(stands.mark), color=stands.color, bold=True)
+    title: list[str | TextRun] = [run(name, bold=True), Safe("\u00a0 ")] if name else []
+    return line(mark, Safe("\u00a0"), *title, stands.words, *more)
 
 
 def standing(rebuild: Rebuild) -> Standing:
@@ -59,12 +87,12 @@ def _under_way(stages: Iterable[Stage]) -> str:
     now = next((stage.name for stage in stages if stage.state is StageState.RUNNING), None)
     if now is None:
         return "running"
-    return UNDER_WAY.get(now.lower(), f"running {clean(now, 40)}")
+    return UNDER_WAY.get(now.lower(), f"running {clean(now, LONGEST_STAGE)}")
 
 
 def _failed(stages: Iterable[Stage]) -> str:
     failed = next((stage.name for stage in stages if stage.state is StageState.FAILED), None)
-    return f"{clean(failed, 40).lower()} failed" if failed else "failed"
+    return f"{clean(failed, LONGEST_STAGE).lower()} failed" if failed else "failed"
 
 
 def sentence(rebuild: Rebuild) -> str:
@@ -88,10 +116,10 @@ def stage_strip(stages: Iterable[Stage]) -> RichTextBlock:
     parts: list[str | TextRun] = []
     for stage in list(stages)[:MOST_STAGES]:
         mark, color = MARKS[stage.state]
-        words = filter(None, ("", clean(stage.name, 40), _attempt(stage), _stage_time(stage)))
+        words = filter(None, (clean(stage.name, LONGEST_STAGE), _attempt(stage), _stage_time(stage)))
         text = Safe("\u00a0".join(["", *words]).replace(" ", "\u00a0"))
         running = stage.state is StageState.RUNNING
-        parts += [run(Safe(mark), color=color, bold=True), run(text, bold=running), Safe("   ")]
+        parts += [run(Safe(mark), color=color, bold=True), run(text, bold=running), Safe("\u00a0\u00a0 ")]
     return line(*parts[:-1])
 
 
@@ -113,28 +141,46 @@ def _stage_time(stage: Stage) -> str:
 
 def approvals(rebuild: Rebuild, image: PlatformImage | None) -> str:
     """Who approved, and how many are missing; empty when there is nothing to say."""
-    names = names_of(vote.person.name for vote in rebuild.votes)
-    required = image.approval.required if image else 1
+    names = approvers(rebuild)
     if rebuild.state is not State.AWAITING_APPROVAL:
         automatic = "approved by the catalog (mode auto)" if rebuild.approved_at else ""
         return f"approved by {names}" if names else automatic
-    if not names:
-        return f"0 of {required} approvals" if required > 1 else ""
-    return f"{len(rebuild.votes)} of {max(required, len(rebuild.votes) + 1)} approvals, by {names}"
+    if image is None:
+        return f"approved by {names}; another approval is needed" if names else ""
+    if image.approval.required == 1 and not names:
+        return ""
+    return f"{len(rebuild.votes)} of {image.approval.required} approvals" + (f", by {names}" if names else "")
 
 
-def names_of(names: Iterable[str]) -> str:
-    """`Alex`, `Alex and Megan`, `Alex, Megan and 3 others`."""
-    all_names = [clean(name, 60) or "somebody" for name in names]
-    shown, more = all_names[:MOST_NAMES], len(all_names) - MOST_NAMES
-    if more > 0:
-        return f"{', '.join(shown)} and {more} more"
-    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
+def ending(rebuild: Rebuild) -> str:
+    """Why it ended, where its state does not tell; empty otherwise."""
+    if rebuild.state is State.FAILED and any(stage.state is StageState.FAILED for stage in rebuild.stages):
+        return ""
+    reason = clean(rebuild.ended_reason)
+    if rebuild.state is State.REJECTED and rebuild.ended_by:
+        return f"by {name_of(rebuild.ended_by)}: {reason}"
+    return reason
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def name_of(person: Person) -> Safe:
+    return clean(person.name.strip() or "somebody", LONGEST_NAME)
+
+
+def approvers(rebuild: Rebuild) -> str:
+    """`Alex`, `Alex and Megan`, `Alex, Megan, Adele and 3 more`; empty without a vote."""
+    names = [name_of(vote.person) for vote in rebuild.votes]
+    if len(names) > MOST_NAMES:
+        return f"{', '.join(names[:MOST_NAMES])} and {len(names) - MOST_NAMES} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def asked(rebuild: Rebuild) -> list[str]:
     """Who asked and when."""
-    who = clean(rebuild.requested_by.name, 60) if rebuild.requested_by else "a check"
+    who = name_of(rebuild.requested_by) if rebuild.requested_by else "a check"
     return ["Asked by ", who, ", ", moment(rebuild.created_at)]
 
 
@@ -147,4 +193,4 @@ def digests(old: Digest | None, new: Digest | None) -> list[str | TextRun]:
 
 def whole(label: str, digest: Digest | None) -> list[CardElement]:
     """A whole digest with its label, for behind *Why?*."""
-    return [line(Safe(f"{label} "), run(Safe(digest), mono=True, subtle=True))] if digest else []
+    return [line(f"{label}: ", run(Safe(digest), mono=True, subtle=True))] if digest else []

@@ -6,12 +6,12 @@ from microsoft_teams.cards.core import Action, CardElement, ContainerStyle, Fact
 
 from bot.core.checks import Evidence, Status, Verdict
 from bot.core.images import PlatformImage
-from bot.core.rebuilds import Rebuild
+from bot.core.rebuilds import Rebuild, State
 from bot.core.service import ImageStatus
 from bot.teams.cards.card import Card, band, button, card, details, heading, line, link, run
 from bot.teams.cards.decisions import approve, reject
-from bot.teams.cards.formats import Safe, age, clean, day, escape, moment, size
-from bot.teams.cards.states import decidable, names_of, standing, whole
+from bot.teams.cards.formats import Safe, clean, day, escape, moment, size
+from bot.teams.cards.states import approvals, decidable, found, standing, whole
 
 STYLES: dict[Status, ContainerStyle] = {
     Status.FRESH: "good",
@@ -21,17 +21,10 @@ STYLES: dict[Status, ContainerStyle] = {
 }
 
 
-def stale_words(verdict: Verdict, now: datetime) -> str:
-    """`stale for 2 days`, `fresh`, `never built` or `unknown`."""
-    if verdict.status is Status.STALE and verdict.first_seen:
-        return f"stale for {age(now - verdict.first_seen)}"
-    return "never built" if verdict.status is Status.UNBUILT else verdict.status.value
-
-
 def status_card(status: ImageStatus, *, next_check: datetime | None, now: datetime) -> Card:
     """The answer to `status IMAGE`."""
     image, verdict = status.image, status.verdict
-    words = stale_words(verdict, now) if verdict else "not checked yet"
+    words = found(verdict, now).words
     top = band(heading(f"{image.name} · {words}"), style=STYLES[verdict.status] if verdict else "emphasis")
     body: list[CardElement] = [top]
     if verdict and verdict.status is Status.UNKNOWN:
@@ -50,9 +43,9 @@ def _facts(status: ImageStatus, next_check: datetime | None) -> list[Fact]:
         now = standing(status.open)
         facts.append(_fact("Rebuild", f"{now.mark} {now.words}"))
     if status.history:
-        facts.append(_fact("Last", "; ".join(_brief(rebuild) for rebuild in status.history)))
+        facts.append(_fact("Last", "; ".join(_brief(rebuild, status.image) for rebuild in status.history)))
     if status.checked_at:
-        following = [", next ", moment(next_check)] if next_check else []
+        following = ["; next check ", moment(next_check)] if next_check else []
         facts.append(_fact("Checked", moment(status.checked_at), *following))
     return facts
 
@@ -77,10 +70,13 @@ def _bases(verdict: Verdict) -> list[Fact]:
     return facts
 
 
-def _brief(rebuild: Rebuild) -> str:
-    words = standing(rebuild).words
-    who = names_of(vote.person.name for vote in rebuild.votes)
-    return f"{words}, approved by {who}" if who else words
+def _brief(rebuild: Rebuild, image: PlatformImage) -> str:
+    """`✓ 1.4.0 approved by Alex`, `✕ test failed`"""
+    stands = standing(rebuild)
+    version = image.version_of(rebuild.version_tag or "")
+    if rebuild.state is not State.SUCCEEDED or version is None:
+        return f"{stands.mark} {stands.words}"
+    return " ".join(filter(None, (stands.mark, str(version), approvals(rebuild, image))))
 
 
 def _details(image: PlatformImage, verdict: Verdict | None) -> list[CardElement]:
