@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from bot.core.images import ApprovalRules, ImagePlatform, ImageReference, Mode, PipelineReference, PlatformImage
 from bot.errors import ConfigError
 
+NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
 PARENT = "platform:"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -26,6 +35,8 @@ def parse_duration(text: object) -> timedelta:
 
 def _base(text: str) -> str:
     if text.startswith(PARENT):
+        if not NAME.fullmatch(text.removeprefix(PARENT)):
+            raise ValueError(f"{text!r} does not name an image of this catalog")
         return text
     reference = ImageReference.parse(text)
     if reference.digest:
@@ -55,8 +66,8 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,3}[mhdw]$", "examples": ["12h", "7d"]}),
 ]
-Tag = Annotated[str, BeforeValidator(_tag)]
-Platform = Annotated[str, BeforeValidator(_platform)]
+Tag = Annotated[str, AfterValidator(_tag)]
+Platform = Annotated[str, AfterValidator(_platform)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -77,16 +88,18 @@ class ApprovalEntry(_Strict):
     approvers: Annotated[list[Text], Field(description="Entra object ids or user principal names")] = []
     required: Annotated[int, Field(ge=1, description="how many different people have to approve")] = 1
     self_approve: Annotated[bool, Field(description="whether the person who asked may approve")] = True
-    expires: Annotated[Duration, Field(description="how long a request waits")] = timedelta(days=7)
+    expires: Annotated[Duration, Field(description="how long a request waits", json_schema_extra={"default": "7d"})] = (
+        timedelta(days=7)
+    )
 
 
 class ImageEntry(_Strict):
     """One platform image, with the defaults filled in."""
 
     base: Annotated[
-        str, BeforeValidator(_base), Field(description="a tag at a registry, or platform:NAME for one of these images")
+        str, AfterValidator(_base), Field(description="a tag at a registry, or platform:NAME for one of these images")
     ]
-    repository: Annotated[str, BeforeValidator(_repository), Field(description="the ECR repository")]
+    repository: Annotated[str, AfterValidator(_repository), Field(description="the ECR repository")]
     tag: Annotated[Tag, Field(description="the line: versions are TAG-1.0.0, TAG-1.1.0, ...")]
     extra_tags: Annotated[list[Tag], Field(description="tags that always point to the newest version")] = []
     registry_id: Annotated[str, Field(pattern=r"^\d{12}$", description="the AWS account")]
@@ -97,7 +110,7 @@ class ImageEntry(_Strict):
         Mode,
         Field(strict=False, description="ask: approve first; auto: queue at once; notify: only tell"),
     ] = Mode.ASK
-    approval: ApprovalEntry = ApprovalEntry()
+    approval: ApprovalEntry = Field(default_factory=ApprovalEntry)
 
 
 def schema() -> dict[str, Any]:
@@ -124,9 +137,6 @@ def schema() -> dict[str, Any]:
         },
         "$defs": {**definitions, "ImageEntry": image},
     }
-
-
-NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
 
 
 class Catalog(Mapping[str, PlatformImage]):
@@ -157,13 +167,16 @@ def load(path: Path) -> Catalog:
 def parse(text: str, source: str = "catalog") -> Catalog:
     """Read the text of a catalog. Raises ConfigError."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = _Lines(yaml.compose(text, Loader=yaml.SafeLoader))
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise ConfigError([f"{source}: something contains itself, or is nested too deeply"]) from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a value that looks like a date and is none
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError([f"{source}{line}: not YAML: {getattr(error, 'problem', None) or error}"]) from None
-    return _Reader(source, _Lines(root)).read(data)
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError([f"{source}{line}: not YAML: {problem}"]) from None
+    return _Reader(source, lines).read(data)
 
 
 class _Lines:
@@ -253,7 +266,11 @@ class _Reader:
         where = (*path, *at) if self._lines.has((*path, *at)) else ("defaults", *at)
         if not self._lines.has(where):
             where = (*path, *at)
-        texts = {"missing": "is missing", "extra_forbidden": "is not known here"}
+        texts = {
+            "missing": "is missing",
+            "extra_forbidden": "is not known here",
+            "string_type": "is not text: write it in quotes",
+        }
         self._problem(where, texts.get(kind) or f"is wrong: {message.removeprefix('Value error, ')}")
 
     def _across(self, images: list[PlatformImage]) -> None:

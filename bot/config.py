@@ -26,6 +26,7 @@ from pydantic import (
 from bot.errors import ConfigError
 
 PREFIX = "SHIPSHAPE_"
+DAY_S = 86_400
 BOTFRAMEWORK_OPENID = "https://login.botframework.com/v1/.well-known/openidconfiguration"
 BOTFRAMEWORK_ISSUER = "https://api.botframework.com"
 # https://learn.microsoft.com/microsoftteams/platform/bots/build-conversational-capability (service URLs of Teams)
@@ -71,10 +72,10 @@ class Settings(BaseModel):
     azure_devops_url: str = ""
     azure_devops_token: SecretStr = SecretStr("")
     hook_secret: SecretStr = SecretStr("")
-    registry_mirrors: Json[dict[str, str]] = Field(default_factory=dict)
+    registry_mirrors: Json[dict[str, str]] = Field(default_factory=dict, repr=False)  # a URL may hold a password
     ecr_events_queue_url: str = ""
-    poll_interval: Annotated[float, Field(gt=0)] = 10
-    verify_timeout: Annotated[float, Field(gt=0)] = 300
+    poll_interval: Annotated[float, Field(gt=0, le=DAY_S)] = 10
+    verify_timeout: Annotated[float, Field(gt=0, le=DAY_S)] = 300
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
@@ -87,7 +88,7 @@ class Settings(BaseModel):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
             raise ValueError("is not a time zone such as UTC or Europe/Madrid") from None
         return value
 
@@ -97,14 +98,19 @@ class Settings(BaseModel):
         parts = urlsplit(value)
         if value and parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
             raise ValueError("has to start with https:// (plain http only on loopback)")
+        if value and not parts.hostname:
+            raise ValueError("names no host")
+        if "@" in parts.netloc:
+            raise ValueError("must not hold a user or a password")
         return value.rstrip("/")
 
     @field_validator("registry_mirrors")
     @classmethod
     def _mirror_urls(cls, value: dict[str, str]) -> dict[str, str]:
         for host, url in value.items():
-            if urlsplit(url).scheme not in ("http", "https"):
-                raise ValueError(f"the mirror of {host} is not an http(s) URL")
+            parts = urlsplit(url)
+            if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
+                raise ValueError(f"the mirror of {host} has to start with https:// (plain http only on loopback)")
         return {host: url.rstrip("/") for host, url in value.items()}
 
     def require_serving(self) -> None:
@@ -139,7 +145,7 @@ def read(environment: Mapping[str, str] | None = None, *, env_file: Path | None 
     """
     variables: dict[str, str] = {}
     if env_file and env_file.is_file():
-        variables |= {key: value or "" for key, value in dotenv_values(env_file).items()}
+        variables |= _from_file(env_file)
     variables |= os.environ if environment is None else environment
     given = {key.removeprefix(PREFIX): value for key, value in variables.items() if key.startswith(PREFIX)}
     values, problems = _collect(given)
@@ -152,22 +158,32 @@ def read(environment: Mapping[str, str] | None = None, *, env_file: Path | None 
     return settings
 
 
+def _from_file(env_file: Path) -> dict[str, str]:
+    try:
+        return {key: value or "" for key, value in dotenv_values(env_file).items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{env_file}: cannot be read: {error.__class__.__name__}"]) from None
+
+
 def _collect(given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Fields by name; a secret may come from the file that KEY_FILE names, without the final line break."""
     values: dict[str, Any] = {}
     problems = []
     for key, value in given.items():
         name = key.lower()
+        secret = name.removesuffix("_file")
         if name in Settings.model_fields:
             if value != "":
                 values[name] = value
-        elif key.endswith("_FILE") and (secret := name.removesuffix("_file")) in SECRETS:
+        elif secret == name or secret not in SECRETS:
+            problems.append(f"{PREFIX}{key}: is not a setting")
+        elif value != "" and given.get(key.removesuffix("_FILE")):
+            problems.append(f"{PREFIX}{key}: is set, and so is the variable without _FILE; one of them has to go")
+        elif value != "":
             try:
                 values[secret] = Path(value).read_text("utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                problems.append(f"{PREFIX}{key}: {value} cannot be read: {error.__class__.__name__}")
-        else:
-            problems.append(f"{PREFIX}{key}: is not a setting")
+            except (OSError, ValueError) as error:  # without the value: some put the secret itself there
+                problems.append(f"{PREFIX}{key}: the file cannot be read: {error.__class__.__name__}")
     return values, problems
 
 

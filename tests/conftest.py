@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,8 +14,9 @@ from bot.app import App, open_app
 from bot.catalog import Catalog, load
 from bot.config import read
 from bot.core.images import Digest, ImagePlatform
+from bot.demo.agent import ScriptedAgent
 from bot.demo.runs import AgentRun
-from bot.demo.world import PLATFORMS, LocalWorld
+from bot.demo.world import FAST, PLATFORMS, LocalWorld
 from tests.peers import swagger
 from tests.peers.teams import Teams
 
@@ -60,12 +61,16 @@ class FakeClock:
 
 
 class Script:
-    """How the pipeline's agent behaves: it works while the gate is open, and fails the stages named for an image."""
+    """How the pipeline's agent behaves: it works while the gate is open, and fails the stages named for an image.
+
+    `push` replaces what the Push stage does.
+    """
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failing: dict[str, tuple[str, list[str]]] = {}
+        self.push: Callable[[AgentRun], Awaitable[None]] | None = None
 
     async def sleep(self, _: float) -> None:
         await self.gate.wait()
@@ -155,7 +160,11 @@ async def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[LocalWorld]:
     """The local peers, every image fresh in version 1.3.0."""
-    async with LocalWorld(tmp_path / "world", catalog, now=clock.now, fails=script.fails, sleep=script.sleep) as world:
+    async def push(run: AgentRun) -> None:
+        await (script.push or world.build)(run)
+
+    agent = ScriptedAgent(FAST, push, script.fails, script.sleep)
+    async with LocalWorld(tmp_path / "world", catalog, now=clock.now, agent=agent) as world:
         world.seed()
         for key, value in world.ecr.environment().items():
             monkeypatch.setenv(key, value)

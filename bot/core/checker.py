@@ -67,8 +67,8 @@ class Checker:
         try:
             if base not in current:
                 current[base] = asyncio.create_task(self.current(image))
-            digest = await current[base]
-            published = await self._repository.newest(image)
+            # Side by side, so that images of one repository share a listing.
+            digest, published = await asyncio.gather(current[base], self._repository.newest(image))
         except PeerError as error:
             return Verdict(name=image.name, status=Status.UNKNOWN, reason=str(error), base=base)
         return replace(await self.against(image, digest, published), base=base)

@@ -30,7 +30,7 @@ CHANNEL_NAME = "platform-images"
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 5.0
-_LOOPBACK_ONLY = Path(__file__).with_name("loopback.cjs")
+_PRELOADED = Path(__file__).with_name("playground.cjs")
 _PACKAGE = Path(".cache/playground/node_modules/@microsoft/m365agentsplayground")
 
 
@@ -181,7 +181,7 @@ def start_command(cli: Path, *, bot_url: str, port: int) -> list[str]:
         "--service-url": f"http://127.0.0.1:{port}/_connector",
     }
     arguments = [word for option in options.items() for word in option]
-    return ["node", "--require", str(_LOOPBACK_ONLY), str(cli), *arguments, "--disable-telemetry"]
+    return ["node", "--require", str(_PRELOADED), str(cli), *arguments, "--disable-telemetry"]
 
 
 def _user(person: Person) -> dict[str, str]:

@@ -3,10 +3,9 @@
 The demo shows it to people, and tests run the bot against it.
 """
 
-import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cache
@@ -42,7 +41,6 @@ class LocalWorld:
         durations: Mapping[str, float] = FAST,
         fails: Fails = lambda run: None,
         ports: tuple[int, int, int] = (0, 0, 0),
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         agent: Agent | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -51,7 +49,7 @@ class LocalWorld:
         self.registry = LocalRegistry(directory / "registry", port=ports[0])
         self.ecr = LocalEcr(self.registry, port=ports[1])
         self.azure = AzureDevOps(
-            agent=agent or ScriptedAgent(durations, self.build, fails, sleep),
+            agent=agent or ScriptedAgent(durations, self.build, fails),
             definitions=_definitions(catalog),
             state=directory / "runs.json",
             port=ports[2],

@@ -14,10 +14,13 @@ async def test_a_stale_image_goes_from_the_question_to_ecr(bot: Bot) -> None:
     await bot.next_week()
     channel = bot.teams.channel()
     summary = await bot.teams.until_shown(SDK, "waits for approval")
+    bot.script.gate.clear()
     answer = await channel.press(summary, "Approve")
     assert answer["statusCode"] == 200
 
-    card = await bot.teams.until_shown(SDK, "in ECR as 6.0-bullseye-slim-1.4.0")
+    card = await bot.teams.until_shown(f"{SDK} · building")
+    bot.script.gate.set()
+    await bot.teams.until(lambda: "in ECR as 6.0-bullseye-slim-1.4.0" in card.visible, "the card ends in ECR")
     notice = await bot.teams.until_shown("6.0-bullseye-slim-1.4.0", "<at>Alex Wilber</at>")
 
     assert [run["base"] for run in bot.runs] == [f"mcr.microsoft.com/dotnet/sdk@{digest}"]

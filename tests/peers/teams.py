@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -136,6 +137,7 @@ class Teams:
     messages: list[Message] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    _ids: Iterator[int] = field(default_factory=lambda: count(1_700_000_000_000))
     _failures: list[_Failure] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -179,10 +181,10 @@ class Teams:
     # What people do
 
     def channel(self, name: str = "platform-images") -> "Place":
-        return Place(self, f"19:{name}@thread.tacv2", "channel")
+        return Place(self, f"19:{name}@thread.tacv2", "channel", ALEX)
 
     def personal(self, user: User) -> "Place":
-        return Place(self, f"a:{user.entra_id}", "personal")
+        return Place(self, f"a:{user.entra_id}", "personal", user)
 
     async def send(self, activity: Json, *, token: str | None = None) -> tuple[int, Any]:
         """Deliver an activity to the bot; its status and, if it is JSON, its answer."""
@@ -268,7 +270,7 @@ class Teams:
         return await self._take(request, lambda activity: self._replace(request.match_info["id"], activity))
 
     def _add(self, conversation: str, activity: Json) -> str | None:
-        message = Message(id=f"{1_700_000_000_000 + len(self.messages)}", conversation=conversation, activity=activity)
+        message = Message(id=str(next(self._ids)), conversation=conversation, activity=activity)
         self.messages.append(message)
         return message.id
 
@@ -312,19 +314,20 @@ class Teams:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A conversation with the bot in it."""
+    """A conversation with the bot in it; `owner` speaks when nobody else is named."""
 
     teams: Teams
     id: str
     kind: str
+    owner: User
 
     async def install(self) -> None:
         """Add the bot, as Teams tells it."""
         activity = {"type": "installationUpdate", "action": "add"}
-        status, _ = await self.teams.send(self._activity(ALEX, activity))
+        status, _ = await self.teams.send(self._activity(None, activity))
         assert status == 200
 
-    async def say(self, text: str, user: User = ALEX) -> tuple[int, Any]:
+    async def say(self, text: str, user: User | None = None) -> tuple[int, Any]:
         """Type a message; in a channel it mentions the bot, as it has to."""
         activity: Json = {"type": "message", "text": text, "textFormat": "plain"}
         if self.kind == "channel":
@@ -333,7 +336,7 @@ class Place:
             activity |= {"text": f"{mention} {text}", "entities": [entity]}
         return await self.teams.send(self._activity(user, activity))
 
-    async def ask(self, text: str, user: User = ALEX) -> Message:
+    async def ask(self, text: str, user: User | None = None) -> Message:
         """Type a message and return the bot's last answer to it."""
         before = len(self.teams.messages)
         status, answer = await self.say(text, user)
@@ -342,12 +345,12 @@ class Place:
         assert replies, f"no answer to {text!r}"
         return replies[-1]
 
-    async def press(self, message: Message, title: str, user: User = ALEX, nth: int = 0, **inputs: str) -> Json:
+    async def press(self, message: Message, title: str, user: User | None = None, nth: int = 0, **inputs: str) -> Json:
         """Press a button of a card and return the bot's private answer."""
         action = [a for a in actions(message.card) if a["title"] == title][nth]
         return await self.invoke(action["verb"], action.get("data", {}) | inputs, user, message.id)
 
-    async def invoke(self, verb: str, data: Json, user: User = ALEX, reply_to: str = "0") -> Json:
+    async def invoke(self, verb: str, data: Json, user: User | None = None, reply_to: str = "0") -> Json:
         """What Teams sends for a button, also for one that no card has any more."""
         action = {"type": "Action.Execute", "verb": verb, "data": data}
         value = {"action": action, "trigger": "manual"}
@@ -357,7 +360,8 @@ class Place:
         assert isinstance(answer, dict)
         return answer
 
-    def _activity(self, user: User, activity: Json) -> Json:
+    def _activity(self, user: User | None, activity: Json) -> Json:
+        user = user or self.owner
         data: Json = {"tenant": {"id": TENANT}}
         if self.kind == "channel":
             data |= {"channel": {"id": self.id, "name": "Platform images"}, "team": {"id": "19:team@thread.tacv2"}}

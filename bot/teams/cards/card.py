@@ -38,7 +38,7 @@ from bot.teams.cards.formats import Safe, clean, escape
 
 BUDGET = 20_000  # characters of JSON; Teams refuses messages of about twice that
 ROOM = BUDGET - 1_500  # of which for rows, where there can be many
-DETAILS_ROOM = 5_000
+DETAILS_ROOM = 4_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

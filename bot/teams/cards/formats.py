@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 # https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-format#format-cards-with-markdown
 INLINE = re.compile(r"([\\`*_\[\]<>&~])")
-BLOCK = re.compile(r"^( *)([-+#]|\d+(?=[.)]))")
+BLOCK = re.compile(r"^( *)([-+#]|\d+(?=[.)](?: |$)))")
 TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 LONGEST = 240
 
@@ -21,15 +21,19 @@ def clean(text: str, length: int = LONGEST) -> Safe:
 
     Control and direction characters go, white space becomes single spaces, and `{{` cannot start a date macro.
     """
-    text = TERMINAL_CODES.sub("", text[: 4 * length])
-    text = re.sub(r"\s+", " ", text)
-    text = "".join(filter(str.isprintable, text))
+    text = text[: 4 * length]
+    if not (text.isascii() and text.isprintable()):
+        text = re.sub(r"\s+", " ", TERMINAL_CODES.sub("", text))
+        text = "".join(filter(str.isprintable, text))
     return Safe(re.sub(r"{(?={)", "{ ", _cut(text, length)))
 
 
 def escape(text: str, length: int = LONGEST) -> Safe:
-    """Outside text as one line in which a TextBlock finds no Markdown, no mention and no date macro."""
-    line = INLINE.sub(r"\\\1", clean(text, length))
+    """Outside text as one line in which a TextBlock finds no Markdown, no mention and no date macro.
+
+    Phones know the backslash before emphasis only, so a link is taken apart besides.
+    """
+    line = INLINE.sub(r"\\\1", clean(text, length).replace("](", "] ("))
     return Safe(BLOCK.sub(_escape_block, line))
 
 

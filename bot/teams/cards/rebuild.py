@@ -32,7 +32,7 @@ STYLES: dict[State, ContainerStyle] = {
     State.EXPIRED: "emphasis",
     State.SUPERSEDED: "emphasis",
 }
-LOG_LINES, LOG_WIDTH, LOG_ROOM = 12, 160, 4_500
+LOG_LINES, LOG_WIDTH, LOG_ROOM = 12, 160, 4_000
 MOST_VOTES = 5
 
 
@@ -43,7 +43,7 @@ def rebuild_card(rebuild: Rebuild, image: PlatformImage | None, *, now: datetime
     if rebuild.stages:
         body.append(stage_strip(rebuild.stages))
     body += _meaning(rebuild, image)
-    if rebuild.log_tail:
+    if rebuild.state is State.FAILED and rebuild.log_tail:
         body.append(_log(rebuild.log_tail))
     body.append(_footer(rebuild, image))
     comment = [text_input("comment", rebuild.id, label="Comment for the approval")] if decidable(rebuild, now) else []

@@ -3,7 +3,7 @@
 from bot.teams.cards.card import Card, button, card, line
 from bot.teams.cards.formats import clean
 
-LONGEST_ANSWER = 1000
+LONGEST_ANSWER = 600
 
 
 def text_card(text: str, *, suggestion: str | None = None) -> Card:
