@@ -90,11 +90,12 @@ def _parse(body: bytes) -> dict[str, Any]:
         raise Malformed("the body is not JSON") from None
     if not isinstance(payload, dict):
         raise Malformed("the body is not an activity")
-    for key, kind in {"type": str, "serviceUrl": str, "channelId": str, "conversation": dict, "from": dict}.items():
-        if not isinstance(payload.get(key), kind):
-            raise Malformed(f"the activity's {key} is missing or is not what it should be")
-    if not isinstance(payload["conversation"].get("id"), str) or not isinstance(payload["from"].get("id"), str):
-        raise Malformed("the activity's conversation or sender has no id")
+    for key in ("type", "serviceUrl", "channelId"):
+        if not isinstance(payload.get(key), str):
+            raise Malformed(f"the activity's {key} is missing or is not text")
+    for key in ("conversation", "from", "recipient"):
+        if not isinstance(payload.get(key), dict) or not isinstance(payload[key].get("id"), str):
+            raise Malformed(f"the activity's {key} is missing or has no id")
     return payload
 
 

@@ -324,7 +324,7 @@ class Place:
     async def install(self) -> None:
         """Add the bot, as Teams tells it."""
         activity = {"type": "installationUpdate", "action": "add"}
-        status, _ = await self.teams.send(self._activity(None, activity))
+        status, _ = await self.teams.send(self.activity(None, activity))
         assert status == 200
 
     async def say(self, text: str, user: User | None = None) -> tuple[int, Any]:
@@ -334,7 +334,7 @@ class Place:
             mention = "<at>Shipshape</at>"
             entity = {"type": "mention", "mentioned": BOT, "text": mention}
             activity |= {"text": f"{mention} {text}", "entities": [entity]}
-        return await self.teams.send(self._activity(user, activity))
+        return await self.teams.send(self.activity(user, activity))
 
     async def ask(self, text: str, user: User | None = None) -> Message:
         """Type a message and return the bot's last answer to it."""
@@ -355,12 +355,12 @@ class Place:
         action = {"type": "Action.Execute", "verb": verb, "data": data}
         value = {"action": action, "trigger": "manual"}
         activity = {"type": "invoke", "name": "adaptiveCard/action", "value": value, "replyToId": reply_to}
-        status, answer = await self.teams.send(self._activity(user, activity))
+        status, answer = await self.teams.send(self.activity(user, activity))
         assert status == 200, answer
         assert isinstance(answer, dict)
         return answer
 
-    def _activity(self, user: User | None, activity: Json) -> Json:
+    def activity(self, user: User | None, activity: Json) -> Json:
         user = user or self.owner
         data: Json = {"tenant": {"id": TENANT}}
         if self.kind == "channel":

@@ -19,11 +19,11 @@ class Safe(str):
 def clean(text: str, length: int = LONGEST) -> Safe:
     """Outside text as one line of at most `length` visible characters, for where Markdown is not read.
 
-    Control and direction characters go, white space becomes single spaces, and `{{` cannot start a date macro.
+    Control and direction characters go, line breaks become spaces, and `{{` cannot start a date macro.
     """
     text = text[: 4 * length]
     if not (text.isascii() and text.isprintable()):
-        text = re.sub(r"\s+", " ", TERMINAL_CODES.sub("", text))
+        text = re.sub(r"\s", " ", TERMINAL_CODES.sub("", text))
         text = "".join(filter(str.isprintable, text))
     return Safe(re.sub(r"{(?={)", "{ ", _cut(text, length)))
 
