@@ -99,12 +99,13 @@ class Service:
             await self._store.add_check(Check(checked_at=self._clock.now(), problem=problem), everywhere=True)
             self._wake.cards()
 
-    async def check(self, names: Collection[str], conversation_id: str) -> Check:
+    async def check(self, names: Collection[str], person: Person, conversation_id: str) -> Check:
         """A check that a person asked for: of the named images, or of all. Its card goes to the conversation.
 
         It goes to everybody subscribed when the check has something new to ask.
         """
         images = [self.image(name) for name in names] or list(self.catalog.values())
+        await self.note(person, "check", " ".join(names) or "all images")
         return await self._check(images, conversation_id=conversation_id)
 
     async def _check(
@@ -359,6 +360,10 @@ class Service:
         self._wake.cards()
         self._wake.runs()
         return saved
+
+    async def note(self, person: Person, action: str, comment: str) -> None:
+        """Leave an audit row for an action that changes no rebuild."""
+        await self._store.audit(AuditEntry(at=self._clock.now(), actor=person, action=action, comment=comment))
 
     # Looking
 

@@ -4,122 +4,195 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
 
 from bot.catalog import load
-from bot.config import read
-from bot.demo.playground import CHANNEL_ID, Playground, find_playground
+from bot.config import Settings, read
+from bot.demo.playground import CHANNEL_ID, CHANNEL_NAME, NO_PROXY, Playground, find_playground
 from bot.demo.runs import AgentRun
 from bot.demo.world import LocalWorld
-from bot.errors import PeerUnavailable
+from bot.errors import ConfigError, PeerUnavailable
 
 CATALOG = Path(__file__).with_name("catalog.yml")
-PORTS = (56151, 56152, 56153)
-PLAYGROUND_PORT = 56150
+PEERS = ("the chat page", "the registry", "ECR", "Azure DevOps")
+CHOSEN_BY_CALLER = ("SHIPSHAPE_PORT", "SHIPSHAPE_LOG_LEVEL")
+CHECK_EVERY_S, UNTIL_BASES_MOVE_S = 5, 15
 DURATIONS = {"Build": 8.0, "Test": 6.0, "Push": 4.0}
+MOVING = ("dotnet-sdk-6", "dotnet-aspnet-10")
 FAILING = "dotnet-aspnet-10"
-STARTING_S, LOOK_EVERY_S, UNTIL_BASE_MOVES_S = 60, 0.2, 15
+STARTING_S, STOPPING_S, LOOK_EVERY_S = 60, 30, 0.2
 
 
-async def run_demo(directory: Path, *, fresh: bool, stopped: asyncio.Event) -> None:
-    """Run until stopped. Raises PeerUnavailable when the bot or the chat page does not start."""
+async def run_demo(directory: Path, *, fresh: bool, ports_from: int, stopped: asyncio.Event) -> None:
+    """Run until stopped. `ports_from` is the chat page's port; the peers take the three after it.
+
+    Raises ConfigError for a port that is taken, PeerUnavailable when the bot or the chat page does not start or ends.
+    """
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stopped.set)  # the terminal was closed
+    running = asyncio.create_task(_run(directory, fresh=fresh, ports=range(ports_from, ports_from + len(PEERS))))
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if running.cancel():
+        _say("", "Stopping. `make demo` goes on from here; `shipshape demo --fresh` starts anew.")
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def _run(directory: Path, *, fresh: bool, ports: range) -> None:
+    own = _settings(directory)
+    settings = read(own, env_file=None)
+    _must_be_free({settings.port: "the bot (SHIPSHAPE_PORT)", **dict(zip(ports, PEERS, strict=True))})
     if fresh:
-        shutil.rmtree(directory, ignore_errors=True)
+        _forget(directory)
+    goes_on = (directory / "world").exists()
+    _say("Starting the local world …")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto would print every request
-    catalog = load(CATALOG)
     async with AsyncExitStack() as stack:
-        world = LocalWorld(directory / "world", catalog, durations=DURATIONS, fails=_fails, ports=PORTS)
+        world = LocalWorld(
+            directory / "world", load(CATALOG), durations=DURATIONS, fails=_fails, ports=(ports[1], ports[2], ports[3])
+        )
         await stack.enter_async_context(world)
         world.seed()
-        environment = _settings(directory, world)
-        settings = read(environment)
-        bot_url = f"http://{settings.host}:{settings.port}"
-        await stack.enter_async_context(_bot(bot_url, environment))
-        cli = find_playground()
-        if cli:
-            page = Playground(cli, directory / "playground", bot_url=f"{bot_url}/api/messages", port=PLAYGROUND_PORT)
-            await stack.enter_async_context(page)
-        _say(_welcome(f"http://127.0.0.1:{PLAYGROUND_PORT}" if cli else None))
-        story = asyncio.create_task(_story(world, directory, bot_url, has_page=cli is not None))
-        stack.callback(story.cancel)
-        await stopped.wait()
-        _say(["", "Stopping. `make demo` goes on where this ended; `shipshape demo --fresh` starts anew."])
+        url = f"http://{settings.host}:{settings.port}"
+        page = await stack.enter_async_context(_page(directory, f"{url}/api/messages", ports[0]))
+        bot = await stack.enter_async_context(_bot(directory, url, {**own, **world.environment()}))
+        await _until_checked(world)
+        _say(*_welcome(settings, page, goes_on=goes_on))
+        await asyncio.gather(_story(world, directory, url, page), _until_ended(bot))
 
 
-def _settings(directory: Path, world: LocalWorld) -> dict[str, str]:
-    """The ordinary settings of a bot that lives here; what the caller has set for SHIPSHAPE_PORT and so on wins."""
+def _settings(directory: Path) -> dict[str, str]:
+    """The ordinary settings of a bot that lives here. Those of a real one, which the caller may have, stay out."""
     return {
         "SHIPSHAPE_CATALOG": str(CATALOG),
         "SHIPSHAPE_DATABASE_URL": f"sqlite+aiosqlite:///{(directory / 'shipshape.db').absolute()}",
         "SHIPSHAPE_ALLOW_ANONYMOUS": "true",
-        "SHIPSHAPE_SCHEDULE": "* * * * *",
+        "SHIPSHAPE_SCHEDULE": f"*/{CHECK_EVERY_S} * * * * *",
         "SHIPSHAPE_POLL_INTERVAL": "1",
-        "SHIPSHAPE_LOG_LEVEL": "WARNING",
-        **{key: value for key, value in os.environ.items() if key.startswith("SHIPSHAPE_")},
-        **world.environment(),
+        "SHIPSHAPE_LOG_LEVEL": "ERROR",  # that a chat which was closed cannot be reached is no news here
+        **{key: os.environ[key] for key in CHOSEN_BY_CALLER if key in os.environ},
     }
 
 
+def _must_be_free(ports: Mapping[int, str]) -> None:
+    """Raises ConfigError, with a sentence for each port that somebody else has."""
+    problems = []
+    for port, whose in ports.items():
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except (OSError, OverflowError) as error:
+            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "There is no such port"
+            problems.append(f"port {port} for {whose} cannot be used: {reason.lower()}")
+    if problems:
+        hint = "is another demo running? Otherwise choose ports with SHIPSHAPE_PORT and --ports-from"
+        raise ConfigError([*problems, hint])
+
+
+def _forget(directory: Path) -> None:
+    """Only what a demo made: the directory may be one that holds other things."""
+    for folder in ("world", "playground"):
+        shutil.rmtree(directory / folder, ignore_errors=True)
+    for file in (_told(directory), *directory.glob("shipshape.db*")):
+        file.unlink(missing_ok=True)
+
+
+def _told(directory: Path) -> Path:
+    return directory / "bases-moved"
+
+
 @asynccontextmanager
-async def _bot(url: str, environment: dict[str, str]) -> AsyncIterator[None]:
+async def _page(directory: Path, bot_url: str, port: int) -> AsyncIterator[Playground | None]:
+    """The chat page, None where it is not installed."""
+    cli = find_playground()
+    if cli is None:
+        yield None
+        return
+    async with Playground(cli, directory / "playground", bot_url=bot_url, port=port) as page:
+        yield page
+
+
+@asynccontextmanager
+async def _bot(directory: Path, url: str, settings: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     """`shipshape serve`, the production program, from ready to its orderly end."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith(("SHIPSHAPE_", "AWS_"))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bot", "serve", env={**os.environ, **environment}, start_new_session=True
+        *(sys.executable, "-m", "bot", "serve"),
+        env={**others, **NO_PROXY, **settings},
+        cwd=directory,  # away from the .env of a real bot
+        start_new_session=True,  # Ctrl-C is ours, and the bot is told when it is its turn
     )
     try:
         await _until_ready(url, process)
-        yield
+        yield process
     finally:
-        if process.returncode is None:
+        with suppress(ProcessLookupError):
             process.terminate()
-        await process.wait()
+        try:
+            await asyncio.wait_for(process.wait(), STOPPING_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
 
 async def _until_ready(url: str, process: asyncio.subprocess.Process) -> None:
-    async with aiohttp.ClientSession() as session, asyncio.timeout(STARTING_S):
-        while process.returncode is None:
-            try:
-                async with session.get(f"{url}/readyz") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(LOOK_EVERY_S)
-    raise PeerUnavailable(f"the bot did not start; is something else listening at {url}?")
+    with suppress(TimeoutError):
+        async with aiohttp.ClientSession() as session, asyncio.timeout(STARTING_S):
+            while process.returncode is None:
+                with suppress(aiohttp.ClientError):
+                    async with session.get(f"{url}/readyz") as response:
+                        if response.status == 200:
+                            return
+                await asyncio.sleep(LOOK_EVERY_S)
+    raise PeerUnavailable("the bot did not start; the reason is above")
 
 
-async def _story(world: LocalWorld, directory: Path, bot_url: str, *, has_page: bool) -> None:
+async def _until_checked(world: LocalWorld) -> None:
+    """Let the first check pass before anybody looks: it finds nothing, and `list` has something to tell."""
+    for _ in range(round(3 * CHECK_EVERY_S / LOOK_EVERY_S)):
+        if world.registry.requests:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _until_ended(bot: asyncio.subprocess.Process) -> None:
+    raise PeerUnavailable(f"the bot ended by itself with exit code {await bot.wait()}")
+
+
+async def _story(world: LocalWorld, directory: Path, bot_url: str, page: Playground | None) -> None:
     """Once somebody is in the chat: the bot is installed in the channel, and some seconds later two bases move."""
-    await _until_somebody_is_there(bot_url)
-    if has_page:
-        async with aiohttp.ClientSession() as session:
-            await session.post(
-                f"http://127.0.0.1:{PLAYGROUND_PORT}/_debug/conversation/{CHANNEL_ID}/installation", json={}
-            )
-    told = directory / "bases-moved"
-    if told.exists():
+    async with aiohttp.ClientSession() as session:
+        await _until_somebody_is_there(session, f"{bot_url}/metrics")
+        if page:
+            await session.post(f"{page.url}/_debug/conversation/{CHANNEL_ID}/installation", json={})
+    if _told(directory).exists():
         return
-    await asyncio.sleep(UNTIL_BASE_MOVES_S)
-    for name in ("dotnet-sdk-6", FAILING):
+    await asyncio.sleep(UNTIL_BASES_MOVE_S)
+    for name in MOVING:
         base = world.catalog[name].base
         assert base is not None
         world.move_base(base)
-    told.touch()
-    _say(["Microsoft has published new base images. The next check, at the full minute, tells the channel."])
+    _told(directory).touch()
+    if page:
+        _say(f"Two base images have moved. The channel {CHANNEL_NAME} is told in a moment.")
+    else:
+        _say("Two base images have moved. Type check in the terminal chat.")
 
 
-async def _until_somebody_is_there(bot_url: str) -> None:
-    async with aiohttp.ClientSession() as session:
-        while True:
-            async with session.get(f"{bot_url}/metrics") as response:
+async def _until_somebody_is_there(session: aiohttp.ClientSession, metrics_url: str) -> None:
+    while True:
+        with suppress(aiohttp.ClientError):
+            async with session.get(metrics_url) as response:
                 if "shipshape_turns_total 0.0" not in await response.text():
                     return
-            await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 def _fails(run: AgentRun) -> tuple[str, Iterable[str]] | None:
@@ -131,22 +204,27 @@ def _fails(run: AgentRun) -> tuple[str, Iterable[str]] | None:
     )
 
 
-def _welcome(page: str | None) -> list[str]:
-    chat = (
-        ["  chat        " + page] if page else ["  chat        shipshape chat (Node.js is not here, so no chat page)"]
-    )
+def _welcome(settings: Settings, page: Playground | None, *, goes_on: bool) -> list[str]:
+    command = os.path.relpath(Path(sys.executable).with_name("shipshape"))
+    away = settings.port != Settings.model_fields["port"].default
+    terminal = f"{command} chat" + (f" --url http://{settings.host}:{settings.port}" if away else "")
+    moves = f"Some seconds after you open the chat two base images move, {' and '.join(MOVING)}."
+    again = "Going on where the last demo ended. The chat page has forgotten what it showed: type list or pending."
     return [
         "",
-        "Shipshape is running in a local world. Nothing leaves this machine.",
+        "Shipshape is running in a local world, without any account.",
         "",
-        *chat,
-        "  terminal    .venv/bin/shipshape chat",
+        *([f"  chat page   {page.url}"] if page else []),
+        f"  terminal    {terminal}",
+        *([] if page else ["", "There is no chat page: it needs Node.js with npm, and then `make demo` once more."]),
         "",
         "Try: help · list · status dotnet-sdk-6 · rebuild dotnet-aspnet-6",
-        f"Some seconds after you open the chat, new base images appear. {FAILING} is the one whose test fails.",
-        "Ctrl-C ends it.",
+        again if goes_on else moves,
+        f"The test of {FAILING} fails, to show what that looks like.",
+        "Ctrl-C ends the demo.",
+        "",
     ]
 
 
-def _say(lines: list[str]) -> None:
+def _say(*lines: str) -> None:
     print("\n".join(lines), flush=True)

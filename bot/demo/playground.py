@@ -28,6 +28,9 @@ TEAM_NAME = "Platform team"
 CHANNEL_ID = "19:platform-images@thread.tacv2"
 CHANNEL_NAME = "platform-images"
 
+# Everything a local process talks to is on this machine. Libraries differ in which spelling they prefer.
+NO_PROXY = {"NO_PROXY": "*", "no_proxy": "*"}
+
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 5.0
 _PRELOADED = Path(__file__).with_name("playground.cjs")
@@ -135,6 +138,7 @@ class Playground:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in a terminal would end it before the bot has said its last word
         )
         try:
             await self._wait_until_ready(self._process)
@@ -168,7 +172,7 @@ class Playground:
             "TEAMSAPPTESTER_BROWSER": "none",
             # --disable-telemetry leaves the telemetry library's own statistics on, which call Azure.
             "APPLICATION_INSIGHTS_NO_STATSBEAT": "1",
-            "NO_PROXY": "*",
+            **NO_PROXY,
         }
 
 

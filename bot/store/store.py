@@ -41,7 +41,17 @@ class SqlStore:
     """Implements the ports `Store`, `DocumentCache` and `CardStore`. Use as an async context manager."""
 
     def __init__(self, url: str) -> None:
-        self._engine = create_async_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
+        patience = {"timeout": 30} if url.startswith("sqlite") else {}
+        self._engine = create_async_engine(url, connect_args=patience)
+        # A read is one statement, so it needs no round trips to begin and end a transaction.
+        self._reader = create_async_engine(
+            url,
+            connect_args=patience,
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
+            pool_size=4,
+            max_overflow=0,
+        )
         if self._engine.dialect.name == "sqlite":
             _make_sqlite_transactional(self._engine)
 
@@ -51,6 +61,7 @@ class SqlStore:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._reader.dispose()
         await self._engine.dispose()
 
     async def ping(self) -> None:
@@ -314,9 +325,7 @@ class SqlStore:
     # Connections
 
     async def _rows(self, query: Select[Any]) -> list[Row[Any]]:
-        """Reads take no lock: each statement is its own transaction."""
-        async with self._engine.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
+        async with self._reader.connect() as connection:
             return list(await connection.execute(query))
 
     @asynccontextmanager
@@ -420,5 +429,4 @@ def _make_sqlite_transactional(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -155,7 +155,7 @@ async def status(ask: Ask) -> Card | None:
 @command("check [IMAGE]", "compare with the registry now")
 async def check(ask: Ask) -> Card | None:
     names = ask.images()
-    checking = asyncio.ensure_future(ask.desk.service.check(names, ask.conversation.id))
+    checking = asyncio.ensure_future(ask.desk.service.check(names, ask.person, ask.conversation.id))
     try:
         await asyncio.wait_for(asyncio.shield(checking), CHECK_PATIENCE_S)
     except TimeoutError:
@@ -218,19 +218,25 @@ async def history(ask: Ask) -> Card:
 
 @command("subscribe [IMAGE…]", "tell this conversation about checks and rebuilds")
 async def subscribe(ask: Ask) -> Card:
-    images = tuple(ask.images())
-    await ask.desk.conversations.save_conversation(replace(ask.conversation, subscribed=True, images=images))
-    return text_card(f"This conversation is told about {', '.join(images) or 'all images'}.")
+    return await _tell(ask, replace(await _told(ask), subscribed=True, images=tuple(ask.images())))
 
 
 @command("unsubscribe [IMAGE…]", "stop telling this conversation")
 async def unsubscribe(ask: Ask) -> Card:
-    images, told = ask.images(), ask.conversation
-    left = tuple(name for name in told.images or ask.desk.service.catalog if name not in images)
-    subscribed = bool(images and left)
-    told = replace(told, subscribed=subscribed, images=left if subscribed else ())
+    told, names = await _told(ask), ask.images()
+    left = tuple(name for name in told.images or ask.desk.service.catalog if name not in names) if names else ()
+    return await _tell(ask, replace(told, subscribed=bool(left), images=left))
+
+
+async def _told(ask: Ask) -> Conversation:
+    return await ask.desk.conversations.conversation(ask.conversation.id) or ask.conversation
+
+
+async def _tell(ask: Ask, told: Conversation) -> Card:
     await ask.desk.conversations.save_conversation(told)
-    return text_card(f"This conversation is told about {', '.join(told.images) or 'nothing'} from now on.")
+    about = ", ".join(told.images) or "all images" if told.subscribed else "nothing"
+    await ask.desk.service.note(ask.person, ask.command, f"{told.name or told.id}: {about}")
+    return text_card(f"This conversation is told about {about} from now on.")
 
 
 @command("schedule", "when the next check is due")

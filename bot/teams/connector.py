@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import aiohttp
+import msgspec
 from botbuilder.schema import Activity, ResourceResponse
 
 from bot.errors import Forbidden, NotFound, PeerRefused, PeerUnavailable
@@ -51,15 +52,17 @@ class Connector:
         return f"/v3/conversations/{quote(conversation_id, safe='')}/activities/{quote(activity_id, safe='')}"
 
     async def _send(self, method: str, path: str, activity: Activity) -> ResourceResponse:
-        answer = await self._request(method, path, activity.serialize())
+        answer = await self._request(method, path, _body(activity))
         return ResourceResponse(id=str(answer.get("id", "")) if isinstance(answer, dict) else "")
 
-    async def _request(self, method: str, path: str, body: Any) -> Any:
+    async def _request(self, method: str, path: str, body: bytes | None) -> Any:
         token = await self._tokens.token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json; charset=utf-8"
         try:
             async with self._session.request(
-                method, self._url + path, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
+                method, self._url + path, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
             ) as response:
                 if response.status >= 300:
                     raise await _error(response)
@@ -86,6 +89,19 @@ class Connectors:
                 raise Forbidden("the service URL is not one this bot may talk to")
             self._open[service_url] = Connector(self._session, service_url, self._tokens)
         return self._open[service_url]
+
+
+def _body(activity: Activity) -> bytes:
+    """The activity as JSON. Cards are JSON already: the SDK would walk and copy every element of them."""
+    cards = [attachment.content for attachment in activity.attachments or []]
+    for attachment in activity.attachments or []:
+        attachment.content = None
+    document = activity.serialize()
+    for attachment, card in zip(activity.attachments or [], cards, strict=True):
+        attachment.content = card
+    for attachment, card in zip(document.get("attachments", []), cards, strict=True):
+        attachment["content"] = card
+    return msgspec.json.encode(document, enc_hook=str)
 
 
 async def _error(response: aiohttp.ClientResponse) -> Exception:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 from xml.sax.saxutils import escape
 
 from botbuilder.schema import Activity, Attachment, ChannelAccount, Mention
@@ -109,9 +110,16 @@ class Notifier:
         return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), now=now))
 
 
+class _Finished(dict[str, Any]):
+    """A card's JSON, which nobody changes any more: the SDK's deep copy of every reply need not copy it."""
+
+    def __deepcopy__(self, memo: object) -> "_Finished":
+        return self
+
+
 def card_activity(card: Card) -> Activity:
     """A message that holds nothing but a card: text beside it would be split off and could not be edited."""
-    attachment = Attachment(content_type=CARD_TYPE, content=card.content)
+    attachment = Attachment(content_type=CARD_TYPE, content=_Finished(card.content))
     return Activity(type="message", attachments=[attachment], summary=card.summary)
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from bot.core.ports import CardStore
 from bot.core.rebuilds import Person
 from bot.errors import BotError, CommandError, NotFound
 from bot.teams.adapter import tenant_of
-from bot.teams.cards.card import Card
+from bot.teams.cards.card import Card, arguments
 from bot.teams.cards.text import text_card
 from bot.teams.commands import Ask, Desk, run, run_text
 from bot.teams.connector import Connectors
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 MESSAGE = "application/vnd.microsoft.activity.message"
 CARD = "application/vnd.microsoft.card.adaptive"
 LONGEST_INPUT = 1000
+REMEMBERED = 10_000  # conversations; a tenant has fewer that talk within a minute
 
 
 class Turns(ActivityHandler):  # type: ignore[misc]
@@ -38,6 +40,7 @@ class Turns(ActivityHandler):  # type: ignore[misc]
         self._conversations = conversations
         self._connectors = connectors
         self._principal_names: dict[str, str] = {}
+        self._remembered: dict[Conversation, datetime] = {}  # and in which minute
 
     async def on_message_activity(self, turn_context: TurnContext) -> None:
         activity = turn_context.activity
@@ -82,7 +85,7 @@ class Turns(ActivityHandler):  # type: ignore[misc]
             await self._remember(activity, installed=added)
 
     async def _answer(self, ask: Ask, verb: str, data: Mapping[str, Any]) -> Card | None:
-        inputs = {str(key): str(value)[:LONGEST_INPUT] for key, value in data.items() if isinstance(value, str)}
+        inputs = {key: value[:LONGEST_INPUT] for key, value in arguments(data).items()}
         return await _told(lambda: run(replace(ask, data=inputs or {"target": ""}), verb))
 
     async def _ask(self, activity: Activity) -> Ask:
@@ -99,18 +102,23 @@ class Turns(ActivityHandler):  # type: ignore[misc]
 
     async def _remember(self, activity: Activity, *, installed: bool) -> Conversation:
         """Keep where to post; what somebody decided about a known conversation stays."""
-        seen = _conversation(activity)
+        seen, now = _conversation(activity), self._desk.clock.now()
+        if not installed and self._remembered.get(seen) == now.replace(second=0, microsecond=0):
+            return seen
         known = await self._conversations.conversation(seen.id)
         subscribe = installed and known is None and seen.kind is not ConversationKind.PERSONAL
-        now = replace(
+        merged = replace(
             seen,
             name=seen.name or (known.name if known else ""),
             subscribed=known.subscribed if known else subscribe,
             images=known.images if known else (),
         )
-        if now != known or installed:
-            await self._conversations.save_conversation(now)
-        return now
+        # Also when nothing changed: a conversation that was gone is back by saying something.
+        await self._conversations.save_conversation(merged)
+        if len(self._remembered) >= REMEMBERED:
+            self._remembered.clear()
+        self._remembered[seen] = now.replace(second=0, microsecond=0)
+        return seen
 
     async def _identify(self, person: Person, conversation: Conversation) -> Person:
         """The person with the user principal name, which is asked for once.

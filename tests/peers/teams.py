@@ -114,6 +114,18 @@ def actions(element: Any) -> list[Json]:
     return [action for key in keys for action in actions(element.get(key))]
 
 
+def input_ids(element: Any) -> Iterator[str]:
+    """The ids of all inputs of a card."""
+    if isinstance(element, list):
+        for item in element:
+            yield from input_ids(item)
+    if isinstance(element, dict):
+        if str(element.get("type", "")).startswith("Input."):
+            yield element["id"]
+        for value in element.values():
+            yield from input_ids(value)
+
+
 @dataclass(slots=True)
 class _Failure:
     method: str
@@ -348,7 +360,11 @@ class Place:
     async def press(self, message: Message, title: str, user: User | None = None, nth: int = 0, **inputs: str) -> Json:
         """Press a button of a card and return the bot's private answer."""
         action = [a for a in actions(message.card) if a["title"] == title][nth]
-        return await self.invoke(action["verb"], action.get("data", {}) | inputs, user, message.id)
+        target = action.get("data", {}).get("target", "")
+        filled = {f"{name}.{target}": text for name, text in inputs.items()}
+        missing = filled.keys() - set(input_ids(message.card))
+        assert not missing, f"the card has no inputs {missing}"
+        return await self.invoke(action["verb"], action.get("data", {}) | filled, user, message.id)
 
     async def invoke(self, verb: str, data: Json, user: User | None = None, reply_to: str = "0") -> Json:
         """What Teams sends for a button, also for one that no card has any more."""

@@ -121,6 +121,8 @@ def _more_lines(finding: Finding) -> list[CardElement]:
         return [line(capital(told) if rebuild.state in ENDED else told, subtle=True)] if told else []
     moved = digests(verdict.recorded_digest, verdict.current_digest) if verdict.recorded_digest else []
     lines = [line(*_since(verdict), subtle=True), *([line(*moved)] if moved else [])]
+    if rebuild and rebuild.reason:
+        lines.append(line(capital(rebuild.reason), ".", subtle=True))
     return [*lines, *_silence(finding)]
 
 

@@ -1,0 +1,917 @@
+"""Cards: what they say, which buttons they have, and that outside text cannot break out of them."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.core.checks import Check, Evidence, Status, Verdict
+from bot.core.images import (
+    ApprovalRules,
+    Digest,
+    ImagePlatform,
+    ImageReference,
+    Mode,
+    PipelineReference,
+    PlatformImage,
+)
+from bot.core.rebuilds import Cause, Person, Rebuild, Stage, StageState, State, Vote
+from bot.core.service import ImageStatus
+from bot.teams.cards.card import BUDGET, Card, arguments
+from bot.teams.cards.check import check_card
+from bot.teams.cards.formats import age, clean, duration, escape, size
+from bot.teams.cards.help import help_card
+from bot.teams.cards.listing import history_card, list_card, pending_card
+from bot.teams.cards.notice import notice
+from bot.teams.cards.rebuild import rebuild_card
+from bot.teams.cards.status import status_card
+from bot.teams.cards.text import text_card
+
+SCHEMA = Path(__file__).parents[2] / "shared/contracts/adaptivecards/adaptive-card.1.5.0.json"
+NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+BASE = "mcr.microsoft.com/dotnet/sdk:6.0-bullseye-slim"
+TAG = "6.0-bullseye-slim-1.4.0"
+RUN_URL = "https://dev.azure.com/contoso/platform-images/_build/results?buildId=77"
+ALEX = Person(id="alex", name="Alex Wilber", mri="29:alex")
+MEGAN = Person(id="megan", name="Megan Bowen", mri="29:megan")
+WHOLE_DIGEST = re.compile(r"[0-9a-f]{64}")
+MACRO = re.compile(r"\{\{(?:DATE\([-0-9T:]+Z,SHORT\)|TIME\([-0-9T:]+Z\))\}\}")
+MARKS = set("✓●○✕–·…−±→\u00a0")
+HOSTILE = (
+    "**bold** _it_ [click](https://evil.example) `code` ~~x~~ <at>Alex Wilber</at> <b>html</b> &lt; ![i](data:x)\r\n"
+    "# title\n- item\n1. one\n> quote\n| a | b |\n{{DATE(2020-01-01T00:00:00Z,SHORT)}} {{{TIME(2020-01-01T00:00:00Z)}} "
+    "\x1b[31mred\x1b[0m \x00\x07 \u202egnp.exe \u2066x\u2069 \ud800 \\"
+)
+
+
+def digest(seed: str) -> Digest:
+    return Digest("sha256:" + sha256(seed.encode()).hexdigest())
+
+
+def platform_image(name: str = "dotnet-sdk-6", *, required: int = 1, mode: Mode = Mode.ASK) -> PlatformImage:
+    return PlatformImage(
+        name=name,
+        base=ImageReference.parse(BASE),
+        registry_id="123456789012",
+        region="eu-west-1",
+        repository="dotnet/sdk",
+        tag="6.0-bullseye-slim",
+        pipeline=PipelineReference(project="platform-images", id=12),
+        platforms=(ImagePlatform.parse("linux/amd64"),),
+        mode=mode,
+        approval=ApprovalRules(approvers=frozenset({"platform-team@contoso.com"}), required=required),
+    )
+
+
+def vote(person: Person = ALEX, comment: str = "") -> Vote:
+    return Vote(person=person, at=NOW + timedelta(minutes=10), comment=comment)
+
+
+def stage(name: str, state: StageState, took: timedelta | None = None) -> Stage:
+    start = NOW + timedelta(minutes=15)
+    began = None if state in (StageState.PENDING, StageState.SKIPPED) else start
+    return Stage(name=name, state=state, started_at=began, finished_at=start + took if took else None)
+
+
+BUILT = stage("Build", StageState.SUCCEEDED, timedelta(minutes=2, seconds=10))
+TESTING = stage("Test", StageState.RUNNING)
+TEST_FAILED = stage("Test", StageState.FAILED, timedelta(seconds=40))
+NOT_PUSHED = stage("Push", StageState.PENDING)
+SKIPPED = stage("Push", StageState.SKIPPED)
+
+WITH_VERSION: dict[str, Any] = {
+    "votes": (vote(comment="CHG-1234"),),
+    "approved_at": NOW + timedelta(minutes=10),
+    "version_tag": TAG,
+    "previous_size": 214_000_000,
+}
+WITH_A_RUN = WITH_VERSION | {
+    "run_id": 77,
+    "run_number": "20261123.4",
+    "run_url": RUN_URL,
+    "queued_at": NOW + timedelta(minutes=15),
+}
+FINISHED = WITH_A_RUN | {"run_finished_at": NOW + timedelta(minutes=21, seconds=2)}
+MORE: dict[State, dict[str, Any]] = {
+    State.AWAITING_APPROVAL: {},
+    State.APPROVED: WITH_VERSION,
+    State.QUEUED: WITH_A_RUN,
+    State.RUNNING: WITH_A_RUN | {"stages": (BUILT, TESTING, NOT_PUSHED)},
+    State.VERIFYING: FINISHED | {"stages": (BUILT,), "problem": f"{TAG} is not in ECR"},
+    State.SUCCEEDED: FINISHED | {"stages": (BUILT,), "pushed_digest": digest("pushed"), "pushed_size": 211_000_000},
+    State.FAILED: FINISHED
+    | {"stages": (BUILT, TEST_FAILED, SKIPPED), "ended_reason": "stage Test failed", "log_tail": ("got 500", "exit 1")},
+    State.CANCELLED: WITH_A_RUN | {"ended_by": ALEX, "ended_reason": "cancelled by Alex Wilber"},
+    State.REJECTED: {"ended_by": MEGAN, "ended_reason": "wait for the security team"},
+    State.EXPIRED: {},
+    State.SUPERSEDED: {"ended_reason": "the base moved again", "successor": "h3n8w2ab"},
+}
+
+
+def rebuild(state: State = State.AWAITING_APPROVAL, **changes: Any) -> Rebuild:
+    basics: dict[str, Any] = {
+        "id": "k7m2pq9x",
+        "image": "dotnet-sdk-6",
+        "cause": Cause.BASE_MOVED,
+        "base": BASE,
+        "old_digest": digest("old"),
+        "new_digest": digest("new"),
+        "created_at": NOW,
+        "expires_at": NOW + timedelta(days=7),
+    }
+    return Rebuild(state=state, **(basics | MORE[state] | changes))
+
+
+def verdict(name: str = "dotnet-sdk-6", status: Status = Status.STALE, **changes: Any) -> Verdict:
+    basics: dict[str, Any] = {
+        "reason": "the base moved for linux/amd64",
+        "base": BASE,
+        "recorded_digest": digest("old"),
+        "current_digest": digest("new"),
+        "evidence": Evidence.LABEL,
+        "version_tag": "6.0-bullseye-slim-1.3.0",
+        "pushed_at": NOW - timedelta(days=14),
+        "size": 214_000_000,
+        "first_seen": NOW,
+        "moved_after": NOW - timedelta(days=7),
+    }
+    return Verdict(name=name, status=status, **(basics | changes))
+
+
+UNKNOWN = verdict("dotnet-runtime-10", Status.UNKNOWN, reason="mcr.microsoft.com answered 429", current_digest=None)
+UNBUILT = verdict("dotnet-aspnet-8", Status.UNBUILT, recorded_digest=None, version_tag=None, pushed_at=None, size=None)
+FRESH = verdict("dotnet-sdk-8", Status.FRESH, reason="built from the current base")
+
+
+def check_of(*verdicts: Verdict, rebuilds: Sequence[Rebuild] = (), **options: Any) -> Card:
+    """The card of a scheduled check in which each of `rebuilds` is named by the verdict of its image."""
+    ids = {rebuild.image: rebuild.id for rebuild in rebuilds}
+    tied = tuple(replace(verdict, rebuild_id=ids.get(verdict.name)) for verdict in verdicts)
+    catalog = options.pop("catalog", {})
+    check = Check(checked_at=NOW, slot=NOW, verdicts=tied)
+    return check_card(check, {rebuild.id: rebuild for rebuild in rebuilds}, catalog, now=NOW, **options)
+
+
+def status_of(verdict: Verdict | None, **changes: Any) -> ImageStatus:
+    basics: dict[str, Any] = {"checked_at": NOW, "open": None, "history": ()}
+    return ImageStatus(image=platform_image(), verdict=verdict, **(basics | changes))
+
+
+def status_card_of(verdict: Verdict | None, **changes: Any) -> Card:
+    return status_card(status_of(verdict, **changes), next_check=NOW + timedelta(days=7), now=NOW + timedelta(days=2))
+
+
+def certain(card: Card | None) -> Card:
+    assert card is not None
+    return card
+
+
+# What is on a card
+
+
+def elements(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a card, hidden ones and those in forms as well."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from elements(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from elements(value)
+
+
+def visible(node: Any) -> Any:
+    """The card without what is hidden, and without what forms and fallbacks hold."""
+    if isinstance(node, dict):
+        kept = {key: value for key, value in node.items() if key not in ("card", "fallback", "fallbackText")}
+        return None if node.get("isVisible") is False else {key: visible(value) for key, value in kept.items()}
+    return [visible(item) for item in node] if isinstance(node, list) else node
+
+
+def words(node: Any) -> str:
+    """All text one after the other, a line per paragraph."""
+    lines = []
+    for element in elements(node):
+        if element.get("type") == "RichTextBlock":
+            lines.append("".join(run["text"] for run in element["inlines"]))
+        elif element.get("type") == "TextBlock":
+            lines.append(element["text"])
+        elif "value" in element and "title" in element:
+            lines.append(f"{element['title']}: {element['value']}")
+    return "\n".join(lines).replace("\u00a0", " ")
+
+
+def seen(card: Card) -> str:
+    return words(visible(card.content))
+
+
+def buttons(card: Card) -> list[str]:
+    """The titles in sight, in order."""
+    return [node["title"] for node in elements(visible(card.content)) if str(node.get("type")).startswith("Action.")]
+
+
+def action(card: Card, title: str) -> dict[str, Any]:
+    return next(node for node in elements(card.content) if node.get("title") == title and "type" in node)
+
+
+def length(card: Card) -> int:
+    return len(json.dumps(card.content))
+
+
+EVERY_CARD: dict[str, Callable[[], Card]] = {
+    **{
+        f"rebuild {state}": lambda state=state: rebuild_card(rebuild(state), platform_image(), now=NOW)  # type: ignore[misc]
+        for state in State
+    },
+    "rebuild of a removed image": lambda: rebuild_card(rebuild(), None, now=NOW),
+    "rebuild that cannot be queued": lambda: rebuild_card(
+        rebuild(State.APPROVED, problem="Azure DevOps answered 503", next_attempt_at=NOW), platform_image(), now=NOW
+    ),
+    "rebuild requested": lambda: rebuild_card(
+        rebuild(cause=Cause.REQUESTED, requested_by=MEGAN, reason="new certificate"), platform_image(), now=NOW
+    ),
+    "first build": lambda: rebuild_card(rebuild(cause=Cause.FIRST_BUILD, old_digest=None), platform_image(), now=NOW),
+    "check": lambda: check_of(verdict(), UNKNOWN, UNBUILT, FRESH, rebuilds=[rebuild()]),
+    "check all fresh": lambda: check_of(FRESH, FRESH),
+    "check failed": lambda: check_card(Check(checked_at=NOW, problem="the disk is full"), {}, {}, now=NOW),
+    **{
+        f"check row {state}": lambda state=state: check_of(verdict(), rebuilds=[rebuild(state)])  # type: ignore[misc]
+        for state in State
+    },
+    "status stale": lambda: status_card_of(verdict(), open=rebuild(), history=(rebuild(State.SUCCEEDED),)),
+    "status fresh": lambda: status_card_of(FRESH),
+    "status unknown": lambda: status_card_of(UNKNOWN),
+    "status unbuilt": lambda: status_card_of(UNBUILT),
+    "status running": lambda: status_card_of(verdict(), open=rebuild(State.RUNNING)),
+    "status never checked": lambda: status_card_of(None, checked_at=None),
+    "list": lambda: list_card([status_of(each) for each in (FRESH, UNKNOWN, None, UNBUILT, verdict())], now=NOW),
+    "empty list": lambda: list_card([], now=NOW),
+    "pending": lambda: certain(pending_card([rebuild(), rebuild(id="abcdefgh", votes=(vote(),))], now=NOW)),
+    "history": lambda: history_card([rebuild(state) for state in State], name="dotnet-sdk-6", now=NOW),
+    "history of all": lambda: history_card([rebuild(state) for state in State], name=None, now=NOW),
+    "no history": lambda: history_card([], name="dotnet-sdk-6", now=NOW),
+    "help": lambda: help_card([("status [IMAGE]", "one image, or all of them"), ("approve ID|IMAGE [comment]", "x")]),
+    "text": lambda: text_card("Did you mean dotnet-sdk-6?", suggestion="status dotnet-sdk-6"),
+}
+
+every_card = pytest.mark.parametrize("build", EVERY_CARD.values(), ids=EVERY_CARD)
+
+
+# All cards
+
+
+def without_teams_extensions(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: without_teams_extensions(value) for key, value in node.items() if key != "msteams"}
+    return [without_teams_extensions(item) for item in node] if isinstance(node, list) else node
+
+
+def deepest(error: jsonschema.ValidationError) -> str:
+    """The schema answers everything with one anyOf: the error farthest down the card is the one to read."""
+    errors = [error]
+    for each in errors:
+        errors += each.context or []
+    worst = max(errors, key=lambda each: len(each.absolute_path))
+    return f"{worst.json_path}: {worst.message[:300]}"
+
+
+@pytest.fixture(scope="module")
+def schema() -> Mapping[str, Any]:
+    if not SCHEMA.is_file():
+        pytest.skip(f"The schema of Adaptive Cards 1.5 is not at {SCHEMA}.")
+    document: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8-sig"))
+    return document
+
+
+@every_card
+def test_every_card_is_an_adaptive_card_1_5(build: Callable[[], Card], schema: Mapping[str, Any]) -> None:
+    """Every card in every state is valid by Microsoft's schema, Teams' own extensions aside."""
+    content = without_teams_extensions(build().content)
+    errors = list(jsonschema.Draft6Validator(schema).iter_errors(content))
+    assert not errors, "\n".join(map(deepest, errors))
+    assert content["version"] == "1.5"
+
+
+@every_card
+def test_every_card_keeps_the_house_rules(build: Callable[[], Card]) -> None:
+    """Full width, a language, a summary, at most three buttons in a row, no emoji and no exclamation marks."""
+    card = build()
+    assert card.content["msteams"] == {"width": "Full"}
+    assert card.content["lang"] == "en"
+    assert card.summary == card.content["fallbackText"]
+    assert card.summary.strip()
+    assert length(card) <= BUDGET
+    rows = [node.get("actions", []) for node in elements(visible(card.content))]
+    assert max(map(len, rows)) <= 3
+    text = words(card.content) + card.summary
+    assert "!" not in text
+    assert {char for char in text if not char.isascii()} <= MARKS
+
+
+@every_card
+def test_every_card_but_one_liners_has_a_heading_first(build: Callable[[], Card]) -> None:
+    """The first line is a heading, which says what happened to which image."""
+    card = build()
+    first = next(node for node in elements(card.content["body"]) if node.get("type") in ("TextBlock", "RichTextBlock"))
+    assert card.text or first["style"] == "heading"
+
+
+@every_card
+def test_ids_are_unique_within_a_card(build: Callable[[], Card]) -> None:
+    """Phones show nothing of a card in which two elements have the same id."""
+    ids = [node["id"] for node in elements(build().content) if "id" in node]
+    assert len(ids) == len(set(ids))
+
+
+@every_card
+def test_whole_digests_are_only_behind_why(build: Callable[[], Card]) -> None:
+    """Twelve characters of a digest are in sight; the others open on demand."""
+    assert not WHOLE_DIGEST.search(json.dumps(visible(build().content)))
+
+
+@every_card
+def test_every_execute_falls_back_to_the_same_submit(build: Callable[[], Card]) -> None:
+    """A client that does not know Action.Execute sends the same command, with the verb in the data."""
+    for node in elements(build().content):
+        if node.get("type") == "Action.Execute":
+            assert node["fallback"]["type"] == "Action.Submit"
+            assert node["fallback"]["data"] == node["data"] | {"verb": node["verb"]}
+
+
+def test_why_shows_both_whole_digests() -> None:
+    """Behind *Why?* are the digests as they can be pasted into a registry client."""
+    card = rebuild_card(rebuild(), platform_image(), now=NOW)
+    [hidden] = [node for node in elements(card.content) if node.get("isVisible") is False]
+    assert action(card, "Why?")["targetElements"] == [hidden["id"]]
+    assert {digest("old"), digest("new")} <= set(re.findall(r"sha256:[0-9a-f]{64}", words(hidden)))
+
+
+# Outside text
+
+
+def hostile_cards(text: str) -> list[Card]:
+    """Every card that shows outside text, with `text` wherever such text can come from."""
+    person = Person(id="x", name=text, mri="29:x")
+    free: dict[str, Any] = {
+        "reason": text,
+        "requested_by": person,
+        "votes": (vote(person, text),) * 9,
+        "ended_by": person,
+        "ended_reason": text,
+        "problem": text,
+        "run_number": text,
+        "version_tag": text,
+        "base": text,
+        "log_tail": (text,) * 40,
+        "stages": tuple(stage(text, state, timedelta(seconds=1)) for state in StageState) * 3,
+        "next_attempt_at": NOW,
+    }
+    rebuilds = [rebuild(state, **free) for state in State]
+    bad = verdict(reason=text, base=text, version_tag=text)
+    unknown = verdict(status=Status.UNKNOWN, reason=text, base=text, version_tag=text)
+    return [
+        *(rebuild_card(each, platform_image(), now=NOW) for each in rebuilds),
+        *(check_of(bad, unknown, rebuilds=[each]) for each in rebuilds),
+        check_card(Check(checked_at=NOW, problem=text), {}, {}, now=NOW),
+        *(status_card_of(each, open=rebuilds[3], history=tuple(rebuilds[:3])) for each in (bad, unknown)),
+        certain(pending_card(rebuilds, now=NOW)),
+        history_card(rebuilds, name=None, now=NOW),
+        help_card([(text, text)]),
+        text_card(text, suggestion=text),
+    ]
+
+
+def test_hostile_text_finds_no_markdown_where_it_would_be_read() -> None:
+    """In titles and facts, where Markdown is read, every mark of it is escaped."""
+    for card in hostile_cards(HOSTILE):
+        for node in elements(card.content):
+            text = node.get("value") if "value" in node and "title" in node else None
+            text = node["text"] if node.get("type") == "TextBlock" else text
+            if text is not None:
+                bare = re.sub(r"\\.", "", MACRO.sub("", text))
+                assert not re.search(r"[\\`*_\[\]<>&~]", bare), text
+                assert "](" not in text
+
+
+def test_hostile_text_adds_no_macro_and_no_invisible_characters() -> None:
+    """Control, direction and surrogate characters are gone, and only our own date macros are left."""
+    for card in hostile_cards(HOSTILE):
+        json.dumps(card.content, ensure_ascii=False).encode()
+        for node in elements(card.content):
+            for text in (value for value in node.values() if isinstance(value, str)):
+                assert "{{" not in MACRO.sub("", text)
+                assert "2020-01-01" not in "".join(MACRO.findall(text))
+                assert text.replace("\u00a0", " ").isprintable()
+        assert card.summary.isprintable()
+
+
+def test_hostile_text_stays_in_rich_text() -> None:
+    """What is shown as written stands in text runs, which know no Markdown: mentions and links stay letters."""
+    card = rebuild_card(rebuild(State.REJECTED, ended_reason=HOSTILE), platform_image(), now=NOW)
+    [block] = [node for node in elements(card.content) if "<at>Alex" in words(node) and node["type"] == "RichTextBlock"]
+    assert {run["type"] for run in block["inlines"]} == {"TextRun"}
+    assert "entities" not in card.content["msteams"]
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 10_000, '"' * 10_000, "\\" * 10_000, "*" * 10_000, "🚢" * 10_000, "日本" * 5_000]
+)
+def test_ten_thousand_characters_are_cut(text: str) -> None:
+    """No text is long enough to make a card that Teams refuses."""
+    assert max(map(length, hostile_cards(text))) <= BUDGET
+
+
+def test_a_link_that_is_not_a_web_page_gets_no_button() -> None:
+    """Open run opens web pages only."""
+    card = rebuild_card(rebuild(State.RUNNING, run_url="javascript:alert(1)"), platform_image(), now=NOW)
+    assert "Open run" not in buttons(card)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=400))
+def test_no_text_breaks_the_rules(text: str) -> None:
+    """Whatever people, registries and pipelines say, cards stay within the budget and can be sent."""
+    for card in hostile_cards(text):
+        assert length(card) <= BUDGET
+        json.dumps(card.content, ensure_ascii=False).encode()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 200), st.sampled_from(State), st.sampled_from(list(Status)), st.text(max_size=100))
+def test_long_lists_keep_the_budget(count: int, state: State, status: Status, text: str) -> None:
+    """Two hundred images in any state need no more than the budget, and none is forgotten."""
+    names = [f"dotnet-runtime-deps-10-chiseled-{number:03}" for number in range(count)]
+    rebuilds = [rebuild(state, id=f"id{number:06}", image=name, reason=text) for number, name in enumerate(names)]
+    check = check_of(*(verdict(name, status, reason=text) for name in names), rebuilds=rebuilds)
+    overview = list_card([replace(status_of(FRESH), image=platform_image(name)) for name in names], now=NOW)
+    for card in (check, overview, pending_card(rebuilds, now=NOW)):
+        if card:
+            assert length(card) <= BUDGET
+    if count and status is not Status.FRESH:
+        [left] = re.findall(r"(\d+) more", seen(check)) or ["0"]
+        assert len(re.findall("chiseled-", seen(check))) + int(left) == count
+
+
+# The card of a rebuild
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State.AWAITING_APPROVAL, ["Approve", "Reject…", "Why?"]),
+        (State.APPROVED, ["Cancel…", "Why?"]),
+        (State.QUEUED, ["Open run", "Cancel…", "Why?"]),
+        (State.RUNNING, ["Open run", "Cancel…", "Why?"]),
+        (State.VERIFYING, ["Open run", "Why?"]),
+        (State.SUCCEEDED, ["Open run", "Why?"]),
+        (State.FAILED, ["Retry", "Open run", "Why?"]),
+        (State.CANCELLED, ["Open run", "Why?"]),
+        (State.REJECTED, ["Why?"]),
+        (State.EXPIRED, ["Why?"]),
+        (State.SUPERSEDED, ["Why?"]),
+    ],
+)
+def test_a_rebuild_has_the_buttons_that_mean_something(state: State, expected: list[str]) -> None:
+    """A card loses what no longer means anything."""
+    assert buttons(rebuild_card(rebuild(state), platform_image(), now=NOW)) == expected
+
+
+def test_buttons_of_a_decision_go_when_its_time_is_over() -> None:
+    """Once the deadline has passed nobody is invited to decide, even before the row says expired."""
+    late = NOW + timedelta(days=7)
+    assert buttons(rebuild_card(rebuild(), platform_image(), now=late)) == ["Why?"]
+
+
+def test_a_rebuild_that_is_being_cancelled_cannot_be_cancelled_again() -> None:
+    """Azure DevOps was asked already: the card says so and has no Cancel."""
+    card = rebuild_card(rebuild(State.RUNNING, ended_by=ALEX), platform_image(), now=NOW)
+    assert "being cancelled" in seen(card)
+    assert "Cancel…" not in buttons(card)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (State.AWAITING_APPROVAL, "waits for approval"),
+        (State.APPROVED, "approved"),
+        (State.QUEUED, "queued"),
+        (State.RUNNING, "testing"),
+        (State.VERIFYING, "pushed, being verified"),
+        (State.SUCCEEDED, f"in ECR as {TAG}"),
+        (State.FAILED, "test failed"),
+        (State.CANCELLED, "cancelled"),
+        (State.REJECTED, "rejected"),
+        (State.EXPIRED, "expired"),
+        (State.SUPERSEDED, "superseded"),
+    ],
+)
+def test_the_first_line_says_what_happened_to_which_image(state: State, said: str) -> None:
+    """A rebuild's state is in words, on the card and in the toast."""
+    card = rebuild_card(rebuild(state), platform_image(), now=NOW)
+    assert seen(card).splitlines()[0] == f"dotnet-sdk-6 · {said}"
+    assert card.summary.endswith(said)
+
+
+def test_stages_have_marks_words_and_times() -> None:
+    """`✓ Build 2 m 10 s`, `● Test since …`, `○ Push`: readable without colour, true while nobody edits the card."""
+    strip = seen(rebuild_card(rebuild(State.RUNNING), platform_image(), now=NOW)).splitlines()[1]
+    assert strip.split("   ") == ["✓ Build 2 m 10 s", "● Test since {{TIME(2026-11-23T06:15:00Z)}}", "○ Push"]
+
+
+def test_a_stage_is_not_torn_apart_by_the_end_of_a_line() -> None:
+    """On a narrow phone the strip wraps between stages."""
+    card = rebuild_card(rebuild(State.RUNNING), platform_image(), now=NOW)
+    [build] = [node["text"] for node in elements(card.content) if "Build" in str(node.get("text"))]
+    assert " " not in build
+
+
+def test_skipped_and_failed_stages_have_marks_of_their_own() -> None:
+    """A failed stage is `✕`, one that never began `–`."""
+    strip = seen(rebuild_card(rebuild(State.FAILED), platform_image(), now=NOW)).splitlines()[1]
+    assert "✕ Test 40 s" in strip
+    assert "– Push" in strip
+
+
+def test_stages_of_another_pipeline_are_shown_by_their_names() -> None:
+    """Nothing depends on stages being named Build, Test and Push, nor on their being there."""
+    scan = stage("Scan for secrets", StageState.RUNNING)
+    card = rebuild_card(rebuild(State.RUNNING, stages=(scan,)), platform_image(), now=NOW)
+    assert "dotnet-sdk-6 · running Scan for secrets" in seen(card)
+    assert "● Scan for secrets since" in seen(card)
+    assert "dotnet-sdk-6 · running\n" in seen(rebuild_card(rebuild(State.RUNNING, stages=()), None, now=NOW))
+
+
+def test_a_failed_rebuild_shows_the_end_of_the_log_in_mono() -> None:
+    """The last lines of the failed stage's log are on the card, in order, in a fixed-width font."""
+    log = tuple(f"line {number}" for number in range(30))
+    card = rebuild_card(rebuild(State.FAILED, log_tail=log), platform_image(), now=NOW)
+    mono = [node["text"] for node in elements(visible(card.content)) if node.get("fontType") == "Monospace"]
+    assert mono == list(log[-12:])
+
+
+def test_retry_asks_for_a_rebuild_and_says_which_one_failed() -> None:
+    """Retry is the command `rebuild` with the failed rebuild as its reason."""
+    retry = action(rebuild_card(rebuild(State.FAILED), platform_image(), now=NOW), "Retry")
+    assert retry["verb"] == "rebuild"
+    assert retry["data"] == {"target": "dotnet-sdk-6", "reason": "retry of k7m2pq9x"}
+
+
+def test_a_finished_rebuild_tells_tag_digest_size_duration_and_people() -> None:
+    """The last state of the card is the record of the rebuild."""
+    text = seen(rebuild_card(rebuild(State.SUCCEEDED), platform_image(), now=NOW))
+    assert f"Digest {digest('pushed').short} · 211 MB (−3 MB) · took 6 m 02 s" in text
+    assert f"Built from base {digest('new').short} as approved." in text
+    assert "Run 20261123.4 · approved by Alex Wilber" in text
+
+
+def test_missing_approvals_are_counted() -> None:
+    """Where two have to approve, the card says how many did, and who."""
+    image = platform_image(required=2)
+    assert "0 of 2 approvals." in seen(rebuild_card(rebuild(), image, now=NOW))
+    assert "1 of 2 approvals, by Alex Wilber." in seen(rebuild_card(rebuild(votes=(vote(),)), image, now=NOW))
+
+
+def test_everybody_who_approved_is_named() -> None:
+    """Names are joined as people say them; a crowd is counted."""
+    people = [Person(id=name, name=name) for name in ("Ann", "Bob", "Cid", "Dee", "Eve")]
+    for count, said in [(1, "by Ann"), (2, "by Ann and Bob"), (3, "Ann, Bob and Cid"), (5, "Ann, Bob, Cid and 2 more")]:
+        votes = tuple(map(vote, people[:count]))
+        assert said in seen(rebuild_card(rebuild(State.QUEUED, votes=votes), platform_image(), now=NOW))
+
+
+def test_an_automatic_rebuild_says_that_nobody_was_asked() -> None:
+    """In mode auto there is no approver to name."""
+    card = rebuild_card(rebuild(State.QUEUED, votes=()), platform_image(mode=Mode.AUTO), now=NOW)
+    assert "approved by the catalog (mode auto)" in seen(card)
+
+
+def test_a_rebuild_that_cannot_be_queued_says_why_and_when_it_is_tried_again() -> None:
+    """The approval is kept; the card tells what is in the way."""
+    stuck = rebuild(State.APPROVED, problem="Azure DevOps answered 503", next_attempt_at=NOW)
+    text = seen(rebuild_card(stuck, platform_image(), now=NOW))
+    assert "Cannot be queued yet: Azure DevOps answered 503. Next try {{TIME(2026-11-23T06:00:00Z)}}." in text
+
+
+def test_a_rejected_rebuild_says_who_and_why() -> None:
+    """Those who ask why find name and reason on the card."""
+    assert "By Megan Bowen: wait for the security team." in seen(rebuild_card(rebuild(State.REJECTED), None, now=NOW))
+
+
+def test_a_superseded_rebuild_names_its_successor() -> None:
+    """The old card leads to the new question."""
+    text = seen(rebuild_card(rebuild(State.SUPERSEDED), None, now=NOW))
+    assert "The base moved again. Rebuild h3n8w2ab asks again." in text
+
+
+def test_who_asked_and_why_is_told() -> None:
+    """A request by a person names them and gives their reason."""
+    asked = rebuild(cause=Cause.REQUESTED, requested_by=MEGAN, reason="new certificate")
+    text = seen(rebuild_card(asked, platform_image(), now=NOW))
+    assert "Reason: new certificate" in text
+    assert "Asked by Megan Bowen, {{DATE(2026-11-23T06:00:00Z,SHORT)}}" in text
+
+
+def test_reject_needs_a_reason_and_cancel_a_second_press() -> None:
+    """Nothing is destroyed by one press: both open a form whose button does it."""
+    form = action(rebuild_card(rebuild(), None, now=NOW), "Reject…")["card"]
+    [reason], [reject] = form["body"], form["actions"]
+    assert reason["isRequired"] is True
+    assert reason["errorMessage"]
+    assert (reject["verb"], reject["data"]) == ("reject", {"target": "k7m2pq9x"})
+    [cancel] = action(rebuild_card(rebuild(State.RUNNING), None, now=NOW), "Cancel…")["card"]["actions"]
+    assert (cancel["verb"], cancel["data"]) == ("cancel", {"target": "k7m2pq9x"})
+
+
+def test_inputs_arrive_as_the_arguments_of_the_command() -> None:
+    """What a button sends, its inputs under ids of their own, is the command's arguments again."""
+    card = rebuild_card(rebuild(), None, now=NOW)
+    inputs = {node["id"]: "because" for node in elements(card.content) if node.get("type") == "Input.Text"}
+    sent = action(card, "Approve")["data"] | inputs
+    assert arguments(sent) == {"target": "k7m2pq9x", "comment": "because", "reason": "because"}
+
+
+# The card of a check
+
+
+def test_a_check_without_findings_is_one_line() -> None:
+    """Nobody is told more than needed: one paragraph, no buttons."""
+    card = check_of(FRESH, replace(FRESH, name="dotnet-sdk-10"))
+    assert seen(card) == "Monday check · {{DATE(2026-11-23T06:00:00Z,SHORT)}} · all 2 images are fresh"
+    assert len(card.content["body"]) == 1
+    assert buttons(card) == []
+
+
+def test_a_check_that_somebody_asked_for_has_its_time_in_the_title() -> None:
+    """Scheduled checks are named by their day, others by their moment."""
+    card = check_card(Check(checked_at=NOW, verdicts=(FRESH,)), {}, {}, now=NOW)
+    assert seen(card).startswith("Check · {{DATE(2026-11-23T06:00:00Z,SHORT)}} {{TIME(2026-11-23T06:00:00Z)}}")
+    assert seen(card).endswith("dotnet-sdk-8 is fresh")
+
+
+def test_a_check_asks_for_each_waiting_image() -> None:
+    """A stale image has its digests, since when, and its own buttons."""
+    card = check_of(verdict(), FRESH, rebuilds=[rebuild()])
+    text = seen(card)
+    assert "1 stale · 1 fresh" in text
+    assert "○ dotnet-sdk-6  waits for approval" in text
+    since = "{{DATE(2026-11-16T06:00:00Z,SHORT)}} and {{DATE(2026-11-23T06:00:00Z,SHORT)}}"
+    assert f"Base moved between {since}" in text
+    assert f"{digest('old').short} → {digest('new').short}" in text
+    assert buttons(card) == ["Approve", "Reject…", "Why?"]
+    assert action(card, "Approve")["data"] == {"target": "k7m2pq9x"}
+    assert card.summary == "dotnet-sdk-6: update waits for approval"
+
+
+@pytest.mark.parametrize(
+    ("first_seen", "moved_after", "said"),
+    [
+        (NOW, None, "New base first seen {{DATE(2026-11-23T06:00:00Z,SHORT)}} {{TIME(2026-11-23T06:00:00Z)}}"),
+        (NOW, NOW - timedelta(minutes=5), "Base moved {{DATE(2026-11-23T06:00:00Z,SHORT)}} {{TIME("),
+        (NOW, NOW - timedelta(hours=5), "between {{TIME(2026-11-23T01:00:00Z)}} and {{TIME(2026-11-23T06:00:00Z)}}"),
+        (None, None, "The base moved\n"),
+    ],
+)
+def test_since_when_is_as_exact_as_it_is_known(first_seen: Any, moved_after: Any, said: str) -> None:
+    """The base moved between two looks at it; without an earlier one it was first seen."""
+    stale = verdict(first_seen=first_seen, moved_after=moved_after)
+    assert said in seen(check_of(stale, rebuilds=[rebuild()]))
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.AWAITING_APPROVAL])
+def test_rows_follow_what_became_of_the_question(state: State) -> None:
+    """Once answered a row says what happened and has no buttons."""
+    answered = rebuild(state)
+    card = check_of(verdict(), rebuilds=[answered])
+    said = rebuild_card(answered, None, now=NOW).summary.removeprefix("dotnet-sdk-6: ")
+    assert f"dotnet-sdk-6  {said}" in seen(card)
+    assert buttons(card) == []
+
+
+def test_an_image_that_could_not_be_checked_gives_the_reason() -> None:
+    """Unknown is neither fresh nor stale: it is shown, and asks for nothing."""
+    card = check_of(UNKNOWN, FRESH)
+    assert "✕ dotnet-runtime-10  unknown" in seen(card)
+    assert "Could not be checked: mcr.microsoft.com answered 429" in seen(card)
+    assert buttons(card) == []
+
+
+def test_a_rejected_base_is_not_asked_for_again() -> None:
+    """A stale image without a question says why it has none."""
+    card = check_of(verdict(), catalog={"dotnet-sdk-6": platform_image()})
+    assert "This base was rejected" in seen(card)
+    assert buttons(card) == []
+
+
+def test_an_image_that_is_only_told_about_can_be_rebuilt() -> None:
+    """In mode notify nobody is asked, but a person may start it."""
+    card = check_of(verdict(), catalog={"dotnet-sdk-6": platform_image(mode=Mode.NOTIFY)})
+    assert "mode notify" in seen(card)
+    assert action(card, "Rebuild")["data"] == {"target": "dotnet-sdk-6"}
+
+
+def test_an_unbuilt_image_asks_for_its_first_build() -> None:
+    """No version in ECR is a normal first build, not an error."""
+    first = rebuild(image="dotnet-aspnet-8", cause=Cause.FIRST_BUILD, old_digest=None)
+    card = check_of(UNBUILT, rebuilds=[first])
+    assert "1 never built" in seen(card)
+    assert "No version is in ECR yet" in seen(card)
+    assert "Approve" in buttons(card)
+
+
+def test_a_conversation_sees_only_its_images() -> None:
+    """Rows and counts are restricted to the images that a conversation asked for."""
+    card = check_of(verdict(), UNKNOWN, FRESH, rebuilds=[rebuild()], images=("dotnet-runtime-10",))
+    assert "dotnet-sdk-6" not in seen(card)
+    assert "1 unknown" in seen(card).splitlines()
+    assert buttons(check_of(verdict(), FRESH, rebuilds=[rebuild()], images=("dotnet-sdk-8",))) == []
+
+
+def test_a_failed_check_says_so() -> None:
+    """Silence would look like good news."""
+    card = check_card(Check(checked_at=NOW, slot=NOW, problem="the disk is full"), {}, {}, now=NOW)
+    assert seen(card).splitlines()[0].endswith("failed")
+    assert "No image was checked: the disk is full" in seen(card)
+    assert buttons(card) == ["Check now"]
+
+
+def test_a_long_check_pages_to_the_list() -> None:
+    """What does not fit is counted, and the command that shows it is named."""
+    names = [f"dotnet-{number}" for number in range(200)]
+    rebuilds = [rebuild(id=f"id{number:06}", image=name) for number, name in enumerate(names)]
+    card = check_of(*map(verdict, names), rebuilds=rebuilds)
+    shown = len(re.findall("waits for approval", seen(card)))
+    assert shown >= 10
+    assert f"{200 - shown} more: list" in seen(card)
+    assert action(card, "Show all")["verb"] == "list"
+
+
+# Answers
+
+
+def test_status_says_how_long_an_image_is_stale() -> None:
+    """The answer to `status` has age, version, base, digests and the next check."""
+    text = seen(status_card_of(verdict(), history=(rebuild(State.SUCCEEDED), rebuild(State.FAILED))))
+    assert text.splitlines()[0] == "dotnet-sdk-6 · stale for 2 days"
+    assert "In ECR: 6.0-bullseye-slim-1.3.0, pushed {{DATE(2026-11-09T06:00:00Z,SHORT)}}, 214 MB" in text
+    assert f"Built on: {BASE} at {digest('old').short}" in text
+    assert f"Now: {digest('new').short}, first seen" in text
+    assert "Last: ✓ 1.4.0 approved by Alex Wilber; ✕ test failed" in text
+    assert "next check {{DATE(2026-11-30T06:00:00Z,SHORT)}}" in text
+
+
+@pytest.mark.parametrize(
+    ("status", "open_", "expected"),
+    [
+        (verdict(), None, ["Rebuild", "History", "Why?"]),
+        (FRESH, None, ["Rebuild", "History", "Why?"]),
+        (verdict(), rebuild(), ["Approve", "Reject…", "Why?"]),
+        (verdict(), rebuild(State.RUNNING), ["Open run", "History", "Why?"]),
+        (verdict(), rebuild(State.APPROVED), ["History", "Why?"]),
+    ],
+    ids=["stale", "fresh", "waiting", "running", "approved"],
+)
+def test_status_offers_what_comes_next(status: Verdict, open_: Rebuild | None, expected: list[str]) -> None:
+    """The first button is what most people want now."""
+    assert buttons(status_card_of(status, open=open_)) == expected
+
+
+def test_list_begins_with_what_needs_somebody() -> None:
+    """Stale before never built before unknown before fresh; the heading counts them."""
+    statuses = [
+        replace(status_of(each), image=platform_image(name))
+        for name, each in [("fresh-one", FRESH), ("odd-one", UNKNOWN), ("stale-one", verdict()), ("new-one", UNBUILT)]
+    ]
+    lines = seen(list_card(statuses, now=NOW)).splitlines()
+    assert lines[0] == "4 images · 1 stale, 1 never built, 1 unknown, 1 fresh"
+    assert [line.split()[1] for line in lines[1:]] == ["stale-one", "new-one", "odd-one", "fresh-one"]
+
+
+def test_pending_has_a_decision_per_row_or_is_nothing() -> None:
+    """Each waiting rebuild can be decided where it is listed."""
+    card = certain(pending_card([rebuild(), rebuild(id="abcdefgh", image="dotnet-sdk-8")], now=NOW))
+    assert buttons(card) == ["Approve", "Reject…", "Why?"] * 2
+    assert pending_card([], now=NOW) is None
+
+
+def test_history_tells_how_each_ended() -> None:
+    """Newest first, with the outcome in words, when, and who."""
+    card = history_card([rebuild(State.SUCCEEDED), rebuild(State.REJECTED)], name="dotnet-sdk-6", now=NOW)
+    text = seen(card)
+    assert text.splitlines()[0] == "dotnet-sdk-6 · last 2 rebuilds"
+    assert f"✓ in ECR as {TAG}" in text
+    assert "by Megan Bowen: wait for the security team" in text
+
+
+def test_help_lists_usage_and_meaning() -> None:
+    """Brackets of a usage are letters, not links."""
+    assert "status [IMAGE]  one image" in seen(help_card([("status [IMAGE]", "one image")]))
+
+
+def test_a_suggestion_can_be_run() -> None:
+    """The button of a one-liner carries the command line that was meant; the line can be said without a card."""
+    card = text_card("Did you mean dotnet-sdk-6?", suggestion="status dotnet-sdk-6")
+    button = action(card, "status dotnet-sdk-6")
+    assert (button["verb"], button["data"]) == ("run", {"text": "status dotnet-sdk-6"})
+    assert card.text == "Did you mean dotnet-sdk-6?"
+
+
+# Notices
+
+
+def test_a_notice_calls_everybody_once() -> None:
+    """Whoever asked, approved or ended a rebuild is mentioned, if Teams knows them."""
+    silent = Person(id="nobody", name="No Mri")
+    done = rebuild(State.SUCCEEDED, requested_by=ALEX, votes=(vote(ALEX), vote(MEGAN), vote(silent)))
+    said = notice(done)
+    assert said.text == f"dotnet-sdk-6: in ECR as {TAG}. <at>Alex Wilber</at> <at>Megan Bowen</at>"
+    assert said.mentions == (ALEX, MEGAN)
+
+
+def test_a_notice_is_well_formed_whatever_people_are_called() -> None:
+    """A name cannot close its mention, and text and mentions agree, or Teams refuses the message."""
+    person = Person(id="x", name=f"A </at><at>B</at> {HOSTILE}", mri="29:x")
+    said = notice(rebuild(State.FAILED, votes=(vote(person),), stages=(stage(HOSTILE, StageState.FAILED),)))
+    called = ElementTree.fromstring(f"<text>{said.text}</text>").findall("at")
+    assert [at.text for at in called] == [person.name for person in said.mentions]
+    assert [person.mri for person in said.mentions] == ["29:x"]
+
+
+# Formats
+
+
+@pytest.mark.parametrize(
+    ("took", "said"),
+    [
+        (timedelta(seconds=40), "40 s"),
+        (timedelta(minutes=2, seconds=10), "2 m 10 s"),
+        (timedelta(minutes=6, seconds=2), "6 m 02 s"),
+        (timedelta(hours=1, minutes=5), "1 h 05 m"),
+        (timedelta(seconds=-3), "0 s"),
+    ],
+)
+def test_durations(took: timedelta, said: str) -> None:
+    """Durations are short, and never negative when two clocks disagree."""
+    assert duration(took) == said
+
+
+@pytest.mark.parametrize(
+    ("old", "said"),
+    [
+        (timedelta(days=3, hours=5), "3 days"),
+        (timedelta(days=1), "1 day"),
+        (timedelta(hours=23), "23 hours"),
+        (timedelta(minutes=1), "1 minute"),
+        (timedelta(seconds=10), "less than a minute"),
+    ],
+)
+def test_ages(old: timedelta, said: str) -> None:
+    """Ages have one unit."""
+    assert age(old) == said
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [
+        (211_000_000, 214_000_000, "211 MB (−3 MB)"),
+        (214_000_000, 211_000_000, "214 MB (+3 MB)"),
+        (211_000_000, 211_000_000, "211 MB (±0 MB)"),
+        (211_000_000, None, "211 MB"),
+    ],
+)
+def test_sizes(now: int, before: int | None, said: str) -> None:
+    """Sizes tell the difference to the version before."""
+    assert size(now, before) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("dotnet-sdk-6", "dotnet-sdk-6"),
+        ("- item", "\\- item"),
+        ("1. one", "1\\. one"),
+        ("1.4.0", "1.4.0"),
+        ("# title", "\\# title"),
+        ("a*b_c", "a\\*b\\_c"),
+        ("[a](b)", "\\[a\\] (b)"),
+        ("<at>x</at>", "\\<at\\>x\\</at\\>"),
+    ],
+)
+def test_escape(text: str, said: str) -> None:
+    """Marks of Markdown get a backslash where they would be read as marks; hyphens within names stay plain."""
+    assert escape(text) == said
+
+
+def test_clean_keeps_what_people_wrote() -> None:
+    """Ordinary text, in any script, is left alone."""
+    for text in ("Zoë's naïve fix (#12): 50% & more", "日本語の理由", "a_b*c"):
+        assert clean(text) == text
