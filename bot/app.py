@@ -55,13 +55,16 @@ class Wakes:
     """Events that the loops wait for."""
 
     def __init__(self) -> None:
+        self.changes = 0
         self.card_event = asyncio.Event()
         self.run_event = asyncio.Event()
 
     def cards(self) -> None:
+        self.changes += 1
         self.card_event.set()
 
     def runs(self) -> None:
+        self.changes += 1
         self.run_event.set()
 
 

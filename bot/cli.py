@@ -52,7 +52,9 @@ def serve() -> None:
 def demo(
     fresh: Annotated[bool, typer.Option("--fresh", help="forget what happened in earlier demos")] = False,
     directory: Annotated[Path, typer.Option(help="where the local world is kept")] = Path(".demo"),
-    ports_from: Annotated[int, typer.Option(help="the chat page's port; its peers take the three after it")] = 56150,
+    ports_from: Annotated[
+        int, typer.Option(min=1, max=65532, help="the chat page's port; its peers take the three after it")
+    ] = 56150,
 ) -> None:
     """Run the bot in a local world that needs no account: registry, ECR, Azure DevOps and chat."""
     from bot.demo.demo import run_demo

@@ -40,6 +40,7 @@ class Schedule:
         self._clock = clock
         self._check = check
         self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._upcoming: datetime | None = None
         if self.upcoming() is None:
             raise ConfigError([f"SHIPSHAPE_SCHEDULE: {crontab!r} names a time that never comes"])
 
@@ -71,7 +72,10 @@ class Schedule:
 
     def upcoming(self) -> datetime | None:
         """The first slot after now, in UTC."""
-        return self._slots.after(self._clock.now())
+        now = self._clock.now()
+        if self._upcoming is None or self._upcoming <= now:
+            self._upcoming = self._slots.after(now)
+        return self._upcoming
 
 
 class _Slots(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from azure.core.exceptions import AzureError
@@ -19,6 +20,7 @@ from msrest.authentication import Authentication, BasicAuthentication
 from msrest.exceptions import AuthenticationError, ClientException, ClientRequestError
 from msrest.serialization import DeserializationError  # type: ignore[attr-defined]
 
+from bot.clients.http import status_words
 from bot.core.images import PipelineReference
 from bot.core.rebuilds import Run, RunRequest, RunState, Stage, StageState
 from bot.errors import NotFound, PeerError, PeerRefused, PeerUnavailable
@@ -41,14 +43,14 @@ class AzurePipelines:
         # The library writes what it learnt about an URL below the home directory and believes it for twelve hours.
         self._cache = tempfile.mkdtemp(prefix="shipshape-azure-devops-")
         os.environ["AZURE_DEVOPS_CACHE_DIR"] = self._cache
-        from azure.devops.connection import Connection
-        from azure.devops.v7_1.pipelines import models
+        from azure.devops.v7_1.build import BuildClient
+        from azure.devops.v7_1.pipelines import PipelinesClient, models
 
         self._models = models
         credentials = BasicAuthentication("", token) if token else _Entra()
-        clients = Connection(base_url=url, creds=credentials).clients_v7_1
-        self._clients = clients
-        self._connected: tuple[Any, Any] | None = None
+        # Not through the library's Connection: it would first ask with limits of its own where the build service is,
+        # which is at the organization's address. https://learn.microsoft.com/rest/api/azure/devops/build/builds/list
+        self._clients = _patient(PipelinesClient(url, credentials)), _patient(BuildClient(url, credentials))
 
     async def close(self) -> None:
         await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
@@ -115,12 +117,7 @@ class AzurePipelines:
 
     def _work(self, work: Callable[[Any, Any], Result]) -> Result:
         try:
-            if self._connected is None:
-                self._connected = (
-                    _patient(self._clients.get_pipelines_client()),
-                    _patient(self._clients.get_build_client()),
-                )
-            return work(*self._connected)
+            return work(*self._clients)
         except (ClientException, AzureError, ValueError) as error:
             raise _error(error) from error
 
@@ -141,25 +138,36 @@ def _patient(client: Any) -> Any:
     """Our limits instead of 100 s and three repeats, which only this object can be told."""
     client.config.connection.timeout = TIMEOUT_S
     client.config.retry_policy.retries = 0
-    client.config.retry_policy.policy.respect_retry_after_header = False
+    client.config.retry_policy.policy.status_forcelist = ()  # or an answer of 5xx would be hidden from the hook
+    client.config.hooks.append(_take)
     return client
 
 
+def _take(answer: Any, **_: Any) -> None:
+    """A hook of the library for every answer: it hides the status of those that ask to come again.
+
+    It also leaves the answer to some updates unread, and with it a connection open. Raises PeerUnavailable.
+    """
+    _ = answer.content
+    if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or answer.status_code >= 500:
+        pause = answer.headers.get("Retry-After", "")
+        reason = f"Azure DevOps answered {status_words(answer.status_code)}"
+        raise PeerUnavailable(reason, retry_after_s=float(pause) if pause.isdecimal() else None)
+
+
 def _error(error: Exception) -> PeerError:
-    """What a failure of the library means for us. The library hides the HTTP status."""
+    """What a failure of the library means for us."""
     if isinstance(error, AuthenticationError):
         return PeerRefused("Azure DevOps refuses the token")
+    if isinstance(error, AzureError):
+        return PeerUnavailable("nobody gave us a token for Azure DevOps")
     if isinstance(error, DeserializationError):
         return PeerUnavailable("Azure DevOps answered nonsense, as it does to a token that has expired")
-    if isinstance(error, ClientRequestError | AzureError):
+    kind = getattr(error, "type_key", None)  # of the errors that the service explains itself
+    if kind is None and isinstance(error, ClientRequestError):
         return PeerUnavailable("Azure DevOps cannot be reached, or fails")
-    kind, text = str(getattr(error, "type_key", "") or ""), str(getattr(error, "message", "") or error)
-    text = f"Azure DevOps says: {text[:300].rstrip('.')}"
-    if "NotFound" in kind:
-        return NotFound(text)
-    if "RequestBlocked" in kind or "TF400733" in text:
-        return PeerUnavailable("Azure DevOps is rate limiting us")
-    return PeerRefused(text)
+    text = f"Azure DevOps says: {str(error)[:300].rstrip('.')}"
+    return NotFound(text) if "NotFound" in str(kind) or "DoesNotExist" in str(kind) else PeerRefused(text)
 
 
 def _run(build: Any, project: str) -> Run:
@@ -241,16 +249,19 @@ def _below(stage: Any, records: Sequence[Any]) -> list[Any]:
     return sorted(found, key=lambda r: (r.start_time is None, r.start_time, r.order or 0))
 
 
+LONGEST_LINE, SHOWN = 4000, 300  # characters that are read, and that are left
 TIME_STAMP = re.compile(r"^\ufeff?\d{4}-\d\d-\d\dT[\d:.]+Z ?")
 ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Azure masks what it knows as secret; these are the ones that reach a log all the same.
 SECRETS = (
-    re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
-    re.compile(r"(?i)(?<=bearer )[\w.~+/=-]{8,}"),
-    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
-    re.compile(r"(?i)(?<=password[=:])\s*\S+|(?<=secret[=:])\s*\S+|(?<=token[=:])\s*\S+"),
-    re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
+    re.compile(r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
+    re.compile(r"(?i)(\bbearer |\bauthorization: basic )[\w.~+/=-]{8,}"),
+    re.compile(r"(://)[^/\s:@]*:[^/\s@]+(?=@)"),
+    re.compile(
+        r"""(?i)((?:passw(?:or)?d|secret|token|[-_]key|apikey|accountkey)["']?\s*[=:]\s*|--password\s+)(?:"[^"]*"|'[^']*'|\S+)"""
+    ),
+    re.compile(r"()\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
 )
 NOISE = re.compile(r"##\[(?:section|group|endgroup|debug|command)\]|^=+$")
 
@@ -264,7 +275,7 @@ def useful_lines(text: Sequence[str], count: int) -> list[str]:
 
 
 def _clean(line: str) -> str:
-    line = CONTROL.sub("", ESCAPE.sub("", TIME_STAMP.sub("", line))).rstrip()
+    line = CONTROL.sub("", ESCAPE.sub("", TIME_STAMP.sub("", line[:LONGEST_LINE]))).rstrip()
     for secret in SECRETS:
-        line = secret.sub("***", line)
-    return line[:300]
+        line = secret.sub(r"\1***", line)
+    return line[:SHOWN]

@@ -195,6 +195,8 @@ class CardStore(Protocol):
 class Wake(Protocol):
     """Tells the loops that something changed. A lost call costs time only: both also look by themselves."""
 
+    changes: int  # grows with every call
+
     def cards(self) -> None:
         """Cards may be out of date."""
 

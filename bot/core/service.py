@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
 HISTORY = 10
+STATUS_LIVES = timedelta(seconds=1)
 TOLD_AT_LEAST = timedelta(hours=20)  # a daily check that starts a little early is still daily
 
 
@@ -54,6 +55,13 @@ class Requested:
 
     rebuild: Rebuild
     attached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    changes: int
+    at: datetime
+    status: ImageStatus
 
 
 Decision = Callable[[Rebuild], Awaitable[Rebuild]]
@@ -77,6 +85,7 @@ class Service:
         self._pipelines = pipelines
         self._clock = clock
         self._wake = wake
+        self._statuses: dict[str, _Read] = {}
 
     # Checking
 
@@ -386,8 +395,20 @@ class Service:
         raise CommandError(f"{which} has never been rebuilt.")
 
     async def status(self, name: str) -> ImageStatus:
-        """What is known about one image; it is checked now when it never was."""
-        image = self.image(name)
+        """What is known about one image; it is checked now when it never was.
+
+        Read once a second at most, and anew after every change of ours: what another replica changed shows a second
+        later.
+        """
+        image, now = self.image(name), self._clock.now()
+        read = self._statuses.get(name)
+        if read is None or read.changes != self._wake.changes or now - read.at >= STATUS_LIVES:
+            read = _Read(changes=self._wake.changes, at=now, status=await self._read_status(image))
+            self._statuses[name] = read
+        return read.status
+
+    async def _read_status(self, image: PlatformImage) -> ImageStatus:
+        name = image.name
         latest = await self._store.latest_verdict(name)
         if latest is None:
             now = self._clock.now()

@@ -88,9 +88,8 @@ def _must_be_free(ports: Mapping[int, str]) -> None:
     for port, whose in ports.items():
         try:
             socket.create_server(("127.0.0.1", port)).close()
-        except (OSError, OverflowError) as error:
-            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "There is no such port"
-            problems.append(f"port {port} for {whose} cannot be used: {reason.lower()}")
+        except OSError as error:
+            problems.append(f"port {port} for {whose} cannot be used: {os.strerror(error.errno or 0).lower()}")
     if problems:
         hint = "is another demo running? Otherwise choose ports with SHIPSHAPE_PORT and --ports-from"
         raise ConfigError([*problems, hint])

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import msgspec
 from botbuilder.schema import Activity, ResourceResponse
+from msrest.serialization import Model
 
 from bot.errors import Forbidden, NotFound, PeerRefused, PeerUnavailable
 from bot.teams.tokens import OutboundTokens
@@ -52,7 +53,7 @@ class Connector:
         return f"/v3/conversations/{quote(conversation_id, safe='')}/activities/{quote(activity_id, safe='')}"
 
     async def _send(self, method: str, path: str, activity: Activity) -> ResourceResponse:
-        answer = await self._request(method, path, _body(activity))
+        answer = await self._request(method, path, msgspec.json.encode(document(activity), enc_hook=str))
         return ResourceResponse(id=str(answer.get("id", "")) if isinstance(answer, dict) else "")
 
     async def _request(self, method: str, path: str, body: bytes | None) -> Any:
@@ -91,17 +92,17 @@ class Connectors:
         return self._open[service_url]
 
 
-def _body(activity: Activity) -> bytes:
-    """The activity as JSON. Cards are JSON already: the SDK would walk and copy every element of them."""
-    cards = [attachment.content for attachment in activity.attachments or []]
-    for attachment in activity.attachments or []:
-        attachment.content = None
-    document = activity.serialize()
-    for attachment, card in zip(activity.attachments or [], cards, strict=True):
-        attachment.content = card
-    for attachment, card in zip(document.get("attachments", []), cards, strict=True):
-        attachment["content"] = card
-    return msgspec.json.encode(document, enc_hook=str)
+def document(model: Any) -> Any:
+    """What a model of the SDK, or anything within one, is as JSON.
+
+    The SDK's own serializer takes about as long for one activity as all the rest of a turn.
+    """
+    if isinstance(model, Model):
+        attributes = ((info["key"], getattr(model, name)) for name, info in model._attribute_map.items())
+        return {key: document(value) for key, value in attributes if value is not None}
+    if isinstance(model, list):
+        return [document(item) for item in model]
+    return model
 
 
 async def _error(response: aiohttp.ClientResponse) -> Exception:

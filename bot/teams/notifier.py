@@ -9,7 +9,6 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 from xml.sax.saxutils import escape
 
 from botbuilder.schema import Activity, Attachment, ChannelAccount, Mention
@@ -22,7 +21,7 @@ from bot.teams.cards.card import Card
 from bot.teams.cards.check import check_card
 from bot.teams.cards.notice import Notice, notice
 from bot.teams.cards.rebuild import rebuild_card
-from bot.teams.connector import Connector, Connectors
+from bot.teams.connector import Connector, Connectors, document
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Notifier:
         if activity is None:
             await self._store.card_delivered(card, card.activity_id or "", card.fingerprint)
             return
-        fingerprint = hashlib.sha256(repr(activity.serialize()).encode()).hexdigest()
+        fingerprint = hashlib.sha256(repr(document(activity)).encode()).hexdigest()
         activity_id = card.activity_id or ""
         if fingerprint != card.fingerprint:
             activity_id = await self._send(card, activity, self._connectors.at(card.conversation.service_url))
@@ -110,16 +109,9 @@ class Notifier:
         return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), now=now))
 
 
-class _Finished(dict[str, Any]):
-    """A card's JSON, which nobody changes any more: the SDK's deep copy of every reply need not copy it."""
-
-    def __deepcopy__(self, memo: object) -> "_Finished":
-        return self
-
-
 def card_activity(card: Card) -> Activity:
     """A message that holds nothing but a card: text beside it would be split off and could not be edited."""
-    attachment = Attachment(content_type=CARD_TYPE, content=_Finished(card.content))
+    attachment = Attachment(content_type=CARD_TYPE, content=card.content)
     return Activity(type="message", attachments=[attachment], summary=card.summary)
 
 

@@ -51,7 +51,7 @@ class Turns(ActivityHandler):  # type: ignore[misc]
             text = clean(activity.text or "", bot_mentions(activity.entities or [], activity.recipient.id))
             answer = await _told(lambda: run_text(ask, text))
         if answer:
-            await turn_context.send_activity(card_activity(answer))
+            await _reply(turn_context, card_activity(answer))
 
     async def on_invoke_activity(self, turn_context: TurnContext) -> InvokeResponse:
         activity = turn_context.activity
@@ -133,6 +133,13 @@ class Turns(ActivityHandler):  # type: ignore[misc]
                 member = {}
             self._principal_names[person.id] = str(member.get("userPrincipalName") or "")
         return replace(person, principal_name=self._principal_names[person.id])
+
+
+async def _reply(turn_context: TurnContext, activity: Activity) -> None:
+    """What `send_activity` does, without its deep copy of what nobody else has."""
+    reference = TurnContext.get_conversation_reference(turn_context.activity)
+    reply = TurnContext.apply_conversation_reference(activity, reference)
+    await turn_context.adapter.send_activities(turn_context, [reply])
 
 
 async def _told(command: Any) -> Card | None:
