@@ -154,7 +154,7 @@ async def open_app(
         adapter = Adapter(
             _inbound(settings, session, clock), connectors, settings.tenants, Turns(desk, store, connectors)
         )
-        metrics = Metrics(registry, repository)
+        metrics = Metrics(store, registry, repository)
         web_app = routes.create(adapter, lambda: _ready(store), metrics)
         url = await stack.enter_async_context(_listening(web_app, settings))
         loops = [

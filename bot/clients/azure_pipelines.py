@@ -5,12 +5,15 @@ may have queued a run. https://learn.microsoft.com/rest/api/azure/devops/pipelin
 """
 
 import asyncio
+import atexit
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -27,6 +30,7 @@ from bot.errors import NotFound, PeerError, PeerRefused, PeerUnavailable
 
 TIMEOUT_S = (5, 20)  # to connect, to read
 RECENT = 50  # runs of a pipeline among which a lost one is looked for
+THREADS = 4
 BATCH = 100  # run ids in one call, for the length of the URL
 SCOPE = "499b84ac-1321-427f-aa17-267ca6975798/.default"  # Azure DevOps itself, the same in every tenant
 
@@ -40,9 +44,7 @@ class AzurePipelines:
     """
 
     def __init__(self, url: str, token: str) -> None:
-        # The library writes what it learnt about an URL below the home directory and believes it for twelve hours.
-        self._cache = tempfile.mkdtemp(prefix="shipshape-azure-devops-")
-        os.environ["AZURE_DEVOPS_CACHE_DIR"] = self._cache
+        _cache_folder()
         from azure.devops.v7_1.build import BuildClient
         from azure.devops.v7_1.pipelines import PipelinesClient, models
 
@@ -50,10 +52,11 @@ class AzurePipelines:
         credentials = BasicAuthentication("", token) if token else _Entra()
         # Not through the library's Connection: it would first ask with limits of its own where the build service is,
         # which is at the organization's address. https://learn.microsoft.com/rest/api/azure/devops/build/builds/list
+        self._threads = ThreadPoolExecutor(THREADS, "azure-devops")  # each has its own connections
         self._clients = _patient(PipelinesClient(url, credentials)), _patient(BuildClient(url, credentials))
 
     async def close(self) -> None:
-        await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def queue(self, request: RunRequest) -> Run:
         pipeline = request.pipeline
@@ -113,13 +116,23 @@ class AzurePipelines:
 
     async def _call(self, work: Callable[[Any, Any], Result]) -> Result:
         """Run a call of the pipelines client and the build client in a thread. Raises PeerError."""
-        return await asyncio.to_thread(self._work, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._work, work)
 
     def _work(self, work: Callable[[Any, Any], Result]) -> Result:
         try:
             return work(*self._clients)
         except (ClientException, AzureError, ValueError) as error:
             raise _error(error) from error
+
+
+@cache
+def _cache_folder() -> None:
+    """A folder of this process for what the library learns about a URL: it would write it below the home directory and
+    believe it for twelve hours. It looks for the folder once, when it is imported.
+    """
+    folder = tempfile.mkdtemp(prefix="shipshape-azure-devops-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["AZURE_DEVOPS_CACHE_DIR"] = folder
 
 
 class _Entra(Authentication):

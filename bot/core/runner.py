@@ -122,23 +122,21 @@ class Runner:
             reason = f"{verdict.version_tag} is built from the current base already"
             await self._end(rebuild, State.SUPERSEDED, reason, show=(Subject.REBUILD,))
             return None
-        if rebuild.new_digest and rebuild.new_digest != digest and await self._moved_on(rebuild, image, verdict):
+        approved = rebuild.new_digest if rebuild.votes and rebuild.cause is not Cause.REQUESTED else None
+        if approved and not await self._checker.same_for(image, approved, digest):
+            await self._ask_again(rebuild, image, verdict)
             return None
         version = next_version(published.version if published else None, new_base=verdict.status is not Status.FRESH)
         return replace(
             rebuild,
-            new_digest=rebuild.new_digest or digest,
+            new_digest=approved or digest,
             old_digest=rebuild.old_digest or verdict.recorded_digest,
             version_tag=image.version_tag(version),
             previous_size=published.size if published else None,
         )
 
-    async def _moved_on(self, rebuild: Rebuild, image: PlatformImage, verdict: Verdict) -> bool:
-        """Ask again when the base moved after the approval; not when it moved for other platforms only."""
-        assert rebuild.new_digest is not None
-        assert verdict.current_digest is not None
-        if await self._checker.same_for(image, rebuild.new_digest, verdict.current_digest):
-            return False
+    async def _ask_again(self, rebuild: Rebuild, image: PlatformImage, verdict: Verdict) -> None:
+        """An approval is for a digest: the base moved since, so a new question takes its place."""
         now = self._clock.now()
         asked = replace(
             rebuild,
@@ -159,7 +157,6 @@ class Runner:
         entry = self._entry(rebuild, old, "supersede")
         await self._store.supersede(old, asked, entry, show=(Subject.REBUILD,))
         self._wake.cards()
-        return True
 
     async def _reserve_and_queue(self, ready: Rebuild, image: PlatformImage) -> None:
         """Reserve in the store first: a crash after this line is found again by the request id."""

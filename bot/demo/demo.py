@@ -27,7 +27,7 @@ CHECK_EVERY_S, UNTIL_BASES_MOVE_S = 5, 15
 DURATIONS = {"Build": 8.0, "Test": 6.0, "Push": 4.0}
 MOVING = ("dotnet-sdk-6", "dotnet-aspnet-10")
 FAILING = "dotnet-aspnet-10"
-STARTING_S, STOPPING_S, LOOK_EVERY_S = 60, 30, 0.2
+STARTING_S, CHECKING_S, STOPPING_S, LOOK_EVERY_S = 60, 1, 30, 0.2
 
 
 async def run_demo(directory: Path, *, fresh: bool, ports_from: int, stopped: asyncio.Event) -> None:
@@ -53,6 +53,8 @@ async def _run(directory: Path, *, fresh: bool, ports: range) -> None:
     if fresh:
         _forget(directory)
     goes_on = (directory / "world").exists()
+    for key in [key for key in os.environ if key.startswith("AWS_")]:
+        del os.environ[key]  # moto would look for the caller's profile
     _say("Starting the local world …")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto would print every request
     async with AsyncExitStack() as stack:
@@ -121,7 +123,7 @@ async def _page(directory: Path, bot_url: str, port: int) -> AsyncIterator[Playg
 @asynccontextmanager
 async def _bot(directory: Path, url: str, settings: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     """`shipshape serve`, the production program, from ready to its orderly end."""
-    others = {key: value for key, value in os.environ.items() if not key.startswith(("SHIPSHAPE_", "AWS_"))}
+    others = {key: value for key, value in os.environ.items() if not key.startswith("SHIPSHAPE_")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bot", "serve"),
         env={**others, **NO_PROXY, **settings},
@@ -157,6 +159,7 @@ async def _until_checked(world: LocalWorld) -> None:
     """Let the first check pass before anybody looks: it finds nothing, and `list` has something to tell."""
     for _ in range(round(3 * CHECK_EVERY_S / LOOK_EVERY_S)):
         if world.registry.requests:
+            await asyncio.sleep(CHECKING_S)
             return
         await asyncio.sleep(LOOK_EVERY_S)
 
@@ -182,7 +185,7 @@ async def _story(world: LocalWorld, directory: Path, bot_url: str, page: Playgro
     if page:
         _say(f"Two base images have moved. The channel {CHANNEL_NAME} is told in a moment.")
     else:
-        _say("Two base images have moved. Type check in the terminal chat.")
+        _say("Two base images have moved. Type check in the chat; after subscribe it is told by itself.")
 
 
 async def _until_somebody_is_there(session: aiohttp.ClientSession, metrics_url: str) -> None:
@@ -204,7 +207,8 @@ def _fails(run: AgentRun) -> tuple[str, Iterable[str]] | None:
 
 
 def _welcome(settings: Settings, page: Playground | None, *, goes_on: bool) -> list[str]:
-    command = os.path.relpath(Path(sys.executable).with_name("shipshape"))
+    command = Path(sys.executable).with_name("shipshape")
+    command = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command
     away = settings.port != Settings.model_fields["port"].default
     terminal = f"{command} chat" + (f" --url http://{settings.host}:{settings.port}" if away else "")
     moves = f"Some seconds after you open the chat two base images move, {' and '.join(MOVING)}."

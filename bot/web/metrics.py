@@ -1,22 +1,36 @@
 """`/metrics` for Prometheus: what the bot knows, read when asked."""
 
+from collections import Counter as Tally
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from bot.core.ports import ImageRepository, Registry
+from bot.core.checks import Status
+from bot.core.ports import ImageRepository, Registry, Store
+from bot.core.rebuilds import OPEN
 
 
 class Metrics:
-    """Few names, few labels."""
+    """Few names, few labels. https://prometheus.io/docs/practices/naming/"""
 
-    def __init__(self, registry: Registry, repository: ImageRepository) -> None:
-        self._collectors = CollectorRegistry()
-        requests = Gauge(
-            "shipshape_peer_requests_total", "Requests sent to a peer", ["peer"], registry=self._collectors
-        )
+    def __init__(self, store: Store, registry: Registry, repository: ImageRepository) -> None:
+        self._store = store
+        self._collectors = own = CollectorRegistry()
+        requests = Gauge("shipshape_peer_requests_total", "Requests sent to a peer", ["peer"], registry=own)
         requests.labels("registry").set_function(lambda: registry.requests)
         requests.labels("ecr").set_function(lambda: repository.requests)
-        self.turns = Counter("shipshape_turns", "Activities answered", registry=self._collectors)
+        self.turns = Counter("shipshape_turns", "Activities received", registry=own)
+        self._images = Gauge("shipshape_images", "Images by the result of their last check", ["status"], registry=own)
+        self._open = Gauge("shipshape_open_rebuilds", "Rebuilds that have not ended", ["state"], registry=own)
+        self._checked = Gauge("shipshape_last_check_timestamp_seconds", "When the last check was done", registry=own)
 
-    def __call__(self) -> bytes:
+    async def text(self) -> bytes:
         """The text format. https://prometheus.io/docs/instrumenting/exposition_formats/"""
+        found = Tally(verdict.status for _, verdict in (await self._store.latest_verdicts()).values())
+        standing = Tally(rebuild.state for rebuild in await self._store.rebuilds(states=OPEN))
+        for status in Status:
+            self._images.labels(status).set(found[status])
+        for state in OPEN:
+            self._open.labels(state).set(standing[state])
+        if latest := await self._store.latest_check():
+            self._checked.set(latest.checked_at.timestamp())
         return generate_latest(self._collectors)

@@ -42,7 +42,9 @@ def create(adapter: Adapter, ready: Callable[[], Awaitable[str]], metrics: Metri
         return web.Response(text=f"{problem or 'ready'}\n", status=503 if problem else 200)
 
     async def metrics_(_: web.Request) -> web.Response:
-        return web.Response(body=metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(
+            body=await metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
 
     app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_errors])
     app.router.add_post("/api/messages", messages)

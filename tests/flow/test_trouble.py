@@ -225,14 +225,16 @@ async def test_automatic_mode_stops_after_three_failures(start_bot: StartBot, ca
             bot.move_base(SDK)
             await bot.next_week()
             await bot.teams.until(lambda count=count: len(bot.runs) == count, f"run {count} by itself")
-            await bot.teams.until(
-                lambda count=count: sum("build failed" in m.visible for m in bot.teams.messages) >= count, "it fails"
-            )
+            await bot.teams.until(lambda count=count: _failed_cards(bot) == count, "it fails")
         bot.move_base(SDK)
         await bot.next_week()
         asked = await bot.teams.until_shown(SDK, "waits for approval")
         assert "three" in asked.text.lower()
         assert len(bot.runs) == 3
+
+
+def _failed_cards(bot: Bot) -> int:
+    return sum(f"{SDK} · build failed" in message.visible for message in bot.teams.messages)
 
 
 async def test_somebody_who_may_not_rebuild_asks_for_it(bot: Bot) -> None:
@@ -243,3 +245,20 @@ async def test_somebody_who_may_not_rebuild_asks_for_it(bot: Bot) -> None:
     await bot.teams.channel().press(card, "Approve", ALEX)
     await bot.teams.until_shown(f"{SDK} · in ECR as", where=bot.teams.personal(NESTOR))
     await bot.teams.until_shown("<at>Nestor Wilke</at>")
+
+
+async def test_automatic_mode_follows_a_base_that_moves_again(start_bot: StartBot, catalog_file: Path) -> None:
+    """Nobody approved a digest in automatic mode, so the newest one is built instead of asking."""
+    catalog_file.write_text(CATALOG.replace("    extra_tags:", "    mode: auto\n    extra_tags:"))
+    async with start_bot() as bot:
+        await bot.check()
+        await bot.teams.channel().install()
+        bot.world.azure.fail_next("POST", "/runs", 500)
+        bot.move_base(SDK)
+        await bot.next_week()
+        await bot.teams.until_shown(f"{SDK} ·", "Cannot be queued yet")
+        newest = bot.move_base(SDK)
+        bot.clock.advance(timedelta(minutes=5))
+        await bot.app.runner.advance()
+        await bot.teams.until_shown(f"{SDK} · in ECR as")
+        assert [run["base"] for run in bot.runs] == [f"mcr.microsoft.com/dotnet/sdk@{newest}"]
