@@ -21,6 +21,7 @@ from bot.clients.http import Limits, open_session
 from bot.clients.oci import OciRegistry
 from bot.config import Settings
 from bot.core.checker import Checker
+from bot.core.checking import CheckService
 from bot.core.images import Digest
 from bot.core.ports import Clock, DocumentCache
 from bot.core.runner import Runner
@@ -73,7 +74,6 @@ class App:
     """Everything that runs, put together. `url` is where it listens."""
 
     url: str
-    service: Service
     runner: Runner
     notifier: Notifier
     schedule: Schedule
@@ -139,13 +139,15 @@ async def open_app(
         checker = Checker(catalog, registry, repository)
         service = Service(catalog, store, checker, pipelines, clock, wakes)
         timeout = timedelta(seconds=settings.verify_timeout)
+        checks = CheckService(catalog, store, checker, clock, wakes)
         runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, timeout)
         hosts = settings.allowed_service_hosts + (("127.0.0.1", "localhost") if settings.allow_anonymous else ())
         connectors = Connectors(session, tokens, hosts)
         notifier = Notifier(store, connectors, catalog, clock)
-        schedule = Schedule(settings.schedule, settings.timezone, clock, service.check_slot)
+        schedule = Schedule(settings.schedule, settings.timezone, clock, checks.check_slot)
         desk = Desk(
             service=service,
+            checks=checks,
             conversations=store,
             clock=clock,
             next_check=schedule.upcoming,
@@ -166,7 +168,7 @@ async def open_app(
             await schedule.start()
             stack.callback(schedule.stop)
         logger.info("listening on %s", url)
-        yield App(url=url, service=service, runner=runner, notifier=notifier, schedule=schedule, store=store)
+        yield App(url=url, runner=runner, notifier=notifier, schedule=schedule, store=store)
 
 
 @asynccontextmanager

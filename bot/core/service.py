@@ -1,18 +1,17 @@
-"""What the bot can do. Every door, be it chat, button, timer or hook, ends in one of these methods.
+"""What people can ask of the bot. Every door ends in one of these methods; checks are in `checking`.
 
 Methods that a person may call take that person and raise `CommandError`, whose text is the answer,
 or `Refused` when the person may not.
 """
 
-import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bot.core.checker import Checker
-from bot.core.checks import Check, Status, Verdict
+from bot.core.checks import Verdict
 from bot.core.conversations import Subject
-from bot.core.images import Mode, PlatformImage
+from bot.core.images import PlatformImage
 from bot.core.ports import Clock, Pipelines, Store, Wake
 from bot.core.rebuilds import (
     OPEN,
@@ -23,19 +22,15 @@ from bot.core.rebuilds import (
     State,
     Vote,
     approval_counts,
-    braked,
     may_approve,
     new_id,
 )
 from bot.core.runner import system_entry
 from bot.errors import CommandError, Conflict, Refused
 
-logger = logging.getLogger(__name__)
-
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
 HISTORY = 10
 STATUS_LIVES = timedelta(seconds=1)
-TOLD_AT_LEAST = timedelta(hours=20)  # a daily check that starts a little early is still daily
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,138 +81,6 @@ class Service:
         self._clock = clock
         self._wake = wake
         self._statuses: dict[str, _Read] = {}
-
-    # Checking
-
-    async def check_slot(self, slot: datetime) -> Check | None:
-        """The scheduled check of all images: once per slot, whoever calls and however often; None when it is done."""
-        if not await self._store.claim_slot(slot, self._clock.now()):
-            return None
-        try:
-            return await self._check(self.catalog.values(), slot=slot)
-        except Exception:
-            await self._store.release_slot(slot)
-            await self._tell_failure()
-            raise
-
-    async def _tell_failure(self) -> None:
-        """Say once that the check itself does not work; what is wrong with one image is that image's unknown."""
-        latest = await self._store.latest_check()
-        if latest is None or not latest.problem:
-            problem = "the check could not be finished; the log says why, and it is tried again"
-            await self._store.add_check(Check(checked_at=self._clock.now(), problem=problem), everywhere=True)
-            self._wake.cards()
-
-    async def check(self, names: Collection[str], person: Person, conversation_id: str) -> Check:
-        """A check that a person asked for: of the named images, or of all. Its card goes to the conversation.
-
-        It goes to everybody subscribed when the check has something new to ask.
-        """
-        images = [self.image(name) for name in names] or list(self.catalog.values())
-        await self.note(person, "check", " ".join(names) or "all images")
-        return await self._check(images, conversation_id=conversation_id)
-
-    async def _check(
-        self, images: Iterable[PlatformImage], slot: datetime | None = None, conversation_id: str | None = None
-    ) -> Check:
-        now = self._clock.now()
-        verdicts, requests = await self._checker.check(images)
-        verdicts = await self._date(verdicts, now)
-        asked: list[str] = []
-        verdicts = [await self._act(verdict, asked) for verdict in verdicts]
-        everywhere = bool(asked) or (slot is not None and await self._worth_telling(verdicts, now))
-        check = Check(checked_at=now, slot=slot, verdicts=tuple(verdicts), requests=requests)
-        check = await self._store.add_check(check, everywhere=everywhere, conversation_id=conversation_id)
-        logger.info("checked %d images, %d new requests", len(verdicts), len(asked))
-        self._wake.cards()
-        self._wake.runs()
-        return check
-
-    async def _worth_telling(self, verdicts: list[Verdict], now: datetime) -> bool:
-        """Silence means a problem, so a scheduled check is told at least daily; more often only if it has news."""
-        told = await self._store.last_told()
-        if told is None or now - told >= TOLD_AT_LEAST:
-            return True
-        before = await self._store.latest_verdicts()
-        known = {name for name, (_, verdict) in before.items() if verdict.status is not Status.UNKNOWN}
-        return any((verdict.name in known) == (verdict.status is Status.UNKNOWN) for verdict in verdicts)
-
-    async def _date(self, verdicts: list[Verdict], now: datetime) -> list[Verdict]:
-        digests = {verdict.base: verdict.current_digest for verdict in verdicts if verdict.current_digest}
-        sightings = await self._store.seen(digests, now)
-        return [
-            replace(verdict, first_seen=sighting.first_seen, moved_after=sighting.other_last_seen)
-            if verdict.current_digest and (sighting := sightings.get(verdict.base))
-            else verdict
-            for verdict in verdicts
-        ]
-
-    async def _act(self, verdict: Verdict, asked: list[str]) -> Verdict:
-        """Open, replace or close the image's request, and tie the verdict to its rebuild."""
-        for _ in range(ATTEMPTS):
-            try:
-                rebuild = await self._request_for(verdict, asked)
-                return replace(verdict, rebuild_id=rebuild.id) if rebuild else verdict
-            except Conflict:
-                continue  # a person or another replica was faster: look again
-        raise Conflict(f"{verdict.name} is being changed by somebody else all the time")
-
-    async def _request_for(self, verdict: Verdict, asked: list[str]) -> Rebuild | None:
-        image = self.catalog[verdict.name]
-        present = await self._store.open_rebuild(verdict.name)
-        if verdict.status is Status.UNKNOWN or (present and present.state is not State.AWAITING_APPROVAL):
-            return present
-        if verdict.status is Status.FRESH:
-            if present and present.cause is not Cause.REQUESTED:
-                await self._close_needless(present, verdict)
-            return None
-        if present and present.new_digest in (None, verdict.current_digest):
-            return present
-        if present is None and (image.mode is Mode.NOTIFY or await self._rejected(verdict)):
-            return None
-        new = await self._new_request(image, verdict)
-        if present:
-            await self._replace(present, new)
-        else:
-            show = (Subject.REBUILD,) if new.state is State.APPROVED else ()
-            await self._store.add_rebuild(new, system_entry(None, new, "ask", self._clock), show)
-        asked.append(new.id)
-        return new
-
-    async def _rejected(self, verdict: Verdict) -> bool:
-        digest = verdict.current_digest
-        return digest is not None and await self._store.rejected(verdict.name, digest) is not None
-
-    async def _close_needless(self, present: Rebuild, verdict: Verdict) -> None:
-        reason = f"{verdict.version_tag} is built from the current base"
-        closed = replace(present.move(State.SUPERSEDED, self._clock.now()), ended_reason=reason)
-        await self._store.save_rebuild(closed, system_entry(present, closed, "supersede", self._clock))
-
-    async def _replace(self, present: Rebuild, new: Rebuild) -> None:
-        closed = replace(
-            present.move(State.SUPERSEDED, self._clock.now()),
-            ended_reason="the base moved again",
-            successor=new.id,
-        )
-        await self._store.supersede(closed, new, system_entry(present, closed, "supersede", self._clock))
-
-    async def _new_request(self, image: PlatformImage, verdict: Verdict) -> Rebuild:
-        now = self._clock.now()
-        stopped = image.mode is Mode.AUTO and braked(await self._store.history(image.name, HISTORY))
-        automatic = image.mode is Mode.AUTO and not stopped
-        return Rebuild(
-            id=new_id(),
-            image=image.name,
-            state=State.APPROVED if automatic else State.AWAITING_APPROVAL,
-            cause=Cause.FIRST_BUILD if verdict.status is Status.UNBUILT else Cause.BASE_MOVED,
-            base=verdict.base,
-            old_digest=verdict.recorded_digest,
-            new_digest=verdict.current_digest,
-            reason="three runs in a row failed, so this one is not queued by itself" if stopped else "",
-            created_at=now,
-            approved_at=now if automatic else None,
-            expires_at=None if automatic else now + image.approval.expires,
-        )
 
     # Deciding
 
@@ -413,7 +276,7 @@ class Service:
         if latest is None:
             now = self._clock.now()
             verdicts, _ = await self._checker.check([image])
-            latest = (now, (await self._date(verdicts, now))[0])
+            latest = (now, verdicts[0])
         history = await self._store.history(name, 4)
         return ImageStatus(
             image=image,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from bot.core.checking import CheckService
 from bot.core.conversations import Conversation
 from bot.core.ports import CardStore, Clock
 from bot.core.rebuilds import Person, Rebuild, State
@@ -28,6 +29,7 @@ class Desk:
     """What commands work with."""
 
     service: Service
+    checks: CheckService
     conversations: CardStore
     clock: Clock
     next_check: Callable[[], datetime | None]
@@ -155,7 +157,7 @@ async def status(ask: Ask) -> Card | None:
 @command("check [IMAGE]", "compare with the registry now")
 async def check(ask: Ask) -> Card | None:
     names = ask.images()
-    checking = asyncio.ensure_future(ask.desk.service.check(names, ask.person, ask.conversation.id))
+    checking = asyncio.ensure_future(ask.desk.checks.check(names, ask.person, ask.conversation.id))
     try:
         await asyncio.wait_for(asyncio.shield(checking), CHECK_PATIENCE_S)
     except TimeoutError:
