@@ -11,19 +11,22 @@ from typing import Any, TypeVar
 import msgspec
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Row, Select, String, cast, delete, event, func, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import ArgumentError, IntegrityError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bot.core.checks import Check, Sighting, Verdict
 from bot.core.conversations import Conversation, DueCard, Subject
 from bot.core.images import Digest
 from bot.core.rebuilds import AuditEntry, Rebuild, State
-from bot.errors import Conflict
+from bot.errors import ConfigError, Conflict
 from bot.store import tables as t
 
+KEY, EXAMPLE = "SHIPSHAPE_DATABASE_URL", "sqlite+aiosqlite:///shipshape.db"
 CLAIM_LEASE = timedelta(minutes=10)  # after that a replica that claimed a slot is taken to be dead
+MIGRATION_LOCK = 7_467_747_274  # any number that nobody else locks in this database
 
 
 def _encode(value: Any) -> bytes:
@@ -38,26 +41,41 @@ def _decode(body: bytes, kind: type[T]) -> T:
 
 
 class SqlStore:
-    """Implements the ports `Store`, `DocumentCache` and `CardStore`. Use as an async context manager."""
+    """Implements the ports `Store`, `DocumentCache` and `CardStore`. Use as an async context manager.
+
+    Raises ConfigError when the database cannot be used or opened.
+    """
 
     def __init__(self, url: str) -> None:
         patience = {"timeout": 30} if url.startswith("sqlite") else {}
-        self._engine = create_async_engine(url, connect_args=patience)
-        # A read is one statement, so it needs no round trips to begin and end a transaction.
-        self._reader = create_async_engine(
-            url,
-            connect_args=patience,
-            isolation_level="AUTOCOMMIT",
-            skip_autocommit_rollback=True,
-            pool_size=4,
-            max_overflow=0,
-        )
+        try:
+            self._engine = create_async_engine(url, connect_args=patience)
+            # A read is one statement, so it needs no round trips to begin and end a transaction.
+            self._reader = create_async_engine(
+                url,
+                connect_args=patience,
+                isolation_level="AUTOCOMMIT",
+                skip_autocommit_rollback=True,
+                pool_size=4,
+                max_overflow=0,
+            )
+        except ImportError as error:
+            raise ConfigError([f"{KEY}: needs the package {error.name}, which is not installed"]) from None
+        except (ArgumentError, InvalidRequestError, ValueError):  # whose texts may hold parts of a password
+            raise ConfigError([f"{KEY}: is not a URL such as {EXAMPLE}, with a driver for asyncio"]) from None
         if self._engine.dialect.name == "sqlite":
             _make_sqlite_transactional(self._engine)
 
     async def __aenter__(self) -> "SqlStore":
-        async with self._engine.begin() as connection:
-            await connection.run_sync(_migrate)
+        try:
+            async with self._engine.begin() as connection:
+                if self._engine.dialect.name == "postgresql":  # replicas that start together migrate one by one
+                    await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+                await connection.run_sync(_migrate)
+        except (SQLAlchemyError, CommandError, OSError) as error:
+            await self._engine.dispose()
+            reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise ConfigError([f"{KEY}: the database cannot be opened: {reason}"]) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -159,8 +177,8 @@ class SqlStore:
             newest = (await connection.execute(select(func.max(t.slots.c.slot)))).scalar()
             if newest is None or slot > newest:
                 row = {"slot": slot, "claimed_at": now, "finished": newest is None}
-                await connection.execute(insert(t.slots).values(row))
-                return newest is not None
+                taken = await connection.execute(self._insert_or_ignore(t.slots).values(row))
+                return newest is not None and taken.rowcount == 1
             abandoned = (t.slots.c.slot == slot, ~t.slots.c.finished, t.slots.c.claimed_at <= now - CLAIM_LEASE)
             taken = await connection.execute(update(t.slots).where(*abandoned).values(claimed_at=now))
             return taken.rowcount == 1

@@ -9,9 +9,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, Locator, Page, Route, async_playwright, expect
 
-from bot.demo.playground import ALEX, BOT_NAME, GROUP_CHAT_NAME, TEAM_NAME, Person, Playground, find_playground
-
-__all__ = ["Chat", "Playground", "chromium", "find_chromium", "find_playground"]
+from bot.demo.playground import ALEX, BOT_NAME, GROUP_CHAT_NAME, TEAM_NAME, Person
 
 _CONVERSATIONS = "[role=region][aria-label='Chat and Teams Channel']"
 # The messages have no name of their own: they are the pane right of the list of conversations.
@@ -20,6 +18,7 @@ _COMPOSE_BOX = "[data-lexical-editor=true]"
 _MENTION_MENU = "#typeahead-menu [role=menuitem]"
 _POST = ".fui-Card"
 _CARD = ".ac-preview-panel > .ac-adaptiveCard"  # the card of a ShowCard is an .ac-adaptiveCard inside another
+_ROW = ".ac-container"
 _QUIET_CHROMIUM = (
     "--no-sandbox",
     "--disable-gpu",
@@ -49,15 +48,15 @@ async def chromium(executable: Path) -> AsyncIterator[Browser]:
 
 
 class Chat:
-    """The page, with one conversation chosen at a time. Waits up to `timeout_s` seconds for what it looks for.
+    """The page at `url`, with one conversation chosen at a time. Waits up to `timeout_s` seconds for what it looks for.
 
     The page keeps the history, not the Playground: what was said before `open` is not on it. The bot hears of a
     conversation (installationUpdate and conversationUpdate) when it is chosen for the first time after `open`.
     """
 
-    def __init__(self, page: Page, playground: Playground, *, timeout_s: float = 10) -> None:
+    def __init__(self, page: Page, url: str, *, timeout_s: float = 10) -> None:
         self._page = page
-        self._url = playground.url
+        self._url = url
         self._messages = page.locator(_MESSAGES)
         self._newest_first = False
         self._mention_needed = False
@@ -111,9 +110,13 @@ class Chat:
             return self._messages.locator(card).last
         return self._messages.locator(_POST).filter(has=card).first.locator(card).last
 
-    async def press(self, button: str, *, card: str) -> None:
-        """Press the button titled `button` on the newest card that shows the text `card`."""
-        await self.newest_card(card).get_by_role("button", name=button, exact=True).click()
+    async def press(self, button: str, *, card: str, row: str = "") -> None:
+        """Press the button titled `button` on the newest card that shows the text `card`, or in its row with `row`."""
+        found = self._page.get_by_role("button", name=button, exact=True)
+        within = self.newest_card(card)
+        if row:
+            within = within.locator(_ROW, has_text=row).filter(has=found).last
+        await within.locator(found).click()
 
     async def fill_input(self, label: str, value: str, *, card: str) -> None:
         """Fill the input labelled `label` on the newest card that shows the text `card`."""
@@ -123,8 +126,24 @@ class Chat:
         """Wait until a message or card of the chosen conversation shows `text`."""
         await self._messages.get_by_text(text).first.wait_for(timeout=timeout_s * 1000)
 
+    async def wait_for_mention(self, name: str, text: str, timeout_s: float = 10) -> None:
+        """Wait until a message (not a card) of the chosen channel shows `text` and mentions `name`."""
+        message = self._messages.locator(_POST).locator("p", has_text=text)
+        await message.locator("span", has_text=name).first.wait_for(timeout=timeout_s * 1000)
+
+    async def posts(self) -> list[str]:
+        """What the posts of the chosen channel show, with their replies, newest first."""
+        return await self._messages.locator(_POST).filter(has_not_text="Start a new post").all_inner_texts()
+
     async def screenshot(self, path: Path) -> None:
         await self._page.screenshot(path=path)
+
+    async def picture(self, card: str, path: Path, *, width_px: int | None = None) -> None:
+        """A picture of the newest card that shows the text `card`, as wide as it is on a phone if a width is given."""
+        width = f"{width_px}px" if width_px else "auto"
+        style = await self._page.add_style_tag(content=f".ac-preview-panel {{ width: {width} !important }}")
+        await self.newest_card(card).screenshot(path=path)
+        await style.evaluate("style => style.remove()")
 
     async def _choose(self, conversation: str) -> None:
         item = self._page.locator(_CONVERSATIONS).get_by_role("treeitem", name=conversation, exact=True)

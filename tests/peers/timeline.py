@@ -77,6 +77,15 @@ class History:
         key = self._tag(reference).at(moment.timestamp())
         return None if key is None else self._recorded(key)
 
+    def changes(self, reference: ImageReference, since: datetime, until: datetime) -> list[Recorded]:
+        """The digests that a tag got after `since` and until `until`, as far as each differs from the one before."""
+        found, last = [], self.at(reference, since)
+        for moment, digest in self.events(reference):
+            if digest and digest != last and since < moment <= until:
+                found.append(digest)
+                last = digest
+        return found
+
     def find(self, repository: str, digest: str) -> Recorded | None:
         key = self._ids.get((repository, digest))
         return None if key is None else self._recorded(key)
