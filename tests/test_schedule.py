@@ -326,6 +326,21 @@ async def scheduled_checks(bot: Bot) -> list[Check]:
     return [check for check in checks if check and check.slot]
 
 
+async def hide(folder: Path, table: str) -> None:
+    """Take a table away from the bot's database, so that everything that needs it fails."""
+    await asyncio.to_thread(_rename, folder, table, "hidden")
+
+
+async def show(folder: Path, table: str) -> None:
+    """Give it back."""
+    await asyncio.to_thread(_rename, folder, "hidden", table)
+
+
+def _rename(folder: Path, table: str, name: str) -> None:
+    with closing(sqlite3.connect(folder / "shipshape.db", timeout=5)) as database:
+        database.execute(f"ALTER TABLE {table} RENAME TO {name}")
+
+
 async def test_the_first_start_does_not_check_the_past(start_bot: StartBot) -> None:
     """A new database was not there at the last slot, so nothing is caught up; the next slot is checked."""
     async with start_bot() as bot:
@@ -362,12 +377,7 @@ async def test_two_bots_on_one_database_check_once(start_bot: StartBot, clock: F
 
 async def test_a_check_that_fails_is_told_once_and_tried_again(bot: Bot, tmp_path: Path) -> None:
     """While the check itself does not work the channel hears of it once; when it works again its card comes."""
-
-    def rename(table: str, name: str) -> None:
-        with closing(sqlite3.connect(tmp_path / "shipshape.db", timeout=5)) as database:
-            database.execute(f"ALTER TABLE {table} RENAME TO {name}")
-
-    rename("base_digests", "hidden")
+    await hide(tmp_path, "base_digests")
     await bot.next_week()
     await bot.teams.until_shown("could not be finished")
     await bot.check()
@@ -375,8 +385,24 @@ async def test_a_check_that_fails_is_told_once_and_tried_again(bot: Bot, tmp_pat
     assert len(bot.teams.messages) == 1
     assert await scheduled_checks(bot) == []
 
-    rename("hidden", "base_digests")
+    await show(tmp_path, "base_digests")
     await bot.check()
     await bot.check()
     await bot.teams.until_shown("all 3 images are fresh")
     assert [check.slot for check in await scheduled_checks(bot)] == [MONDAY + timedelta(days=7)]
+
+
+async def test_what_a_failed_check_had_to_ask_is_asked(bot: Bot, tmp_path: Path) -> None:
+    """A check that fails after it opened a request posts the question when it works again."""
+    await bot.next_week()
+    await bot.teams.until_shown("all 3 images are fresh")
+    bot.move_base("dotnet-sdk-6")
+    await hide(tmp_path, "verdicts")
+    await bot.next_week()
+    await bot.teams.until_shown("could not be finished")
+    assert await bot.app.store.open_rebuild("dotnet-sdk-6") is not None
+
+    await show(tmp_path, "verdicts")
+    await bot.check()
+    message = await bot.teams.until_shown("dotnet-sdk-6", "waits for approval")
+    assert "Approve" in message.buttons

@@ -220,9 +220,9 @@ class SqlStore:
         return await self._one_check(select(t.checks).order_by(t.checks.c.id.desc()).limit(1))
 
     async def last_told(self) -> datetime | None:
-        query = select(t.checks.c.checked_at).where(t.checks.c.told).order_by(t.checks.c.id.desc()).limit(1)
-        rows = await self._rows(query)
-        return rows[0].checked_at if rows else None
+        newest = await self._one_check(select(t.checks).where(t.checks.c.told).order_by(t.checks.c.id.desc()).limit(1))
+        # After a check that failed the next one has to be told: the first may have opened requests and not shown them.
+        return newest.checked_at if newest and not newest.problem else None
 
     async def _one_check(self, query: Select[Any]) -> Check | None:
         rows = await self._rows(query)

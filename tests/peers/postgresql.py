@@ -1,6 +1,5 @@
 """A PostgreSQL of its own for the tests, from the binaries that Debian installs; it needs no account and no port."""
 
-import asyncio
 import os
 import pwd
 import shutil
@@ -14,7 +13,6 @@ from itertools import count
 from pathlib import Path
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 STARTING_S = 30
@@ -91,7 +89,8 @@ def _server(binaries: Path, folder: Path, user: str | None) -> Iterator[PostgreS
     except (OSError, subprocess.SubprocessError) as error:
         raise NotHere(f"PostgreSQL does not start here: {error}") from error
     try:
-        yield _ready(PostgreSql(folder), folder, server)
+        _wait([str(binaries / "pg_isready"), "--quiet", "--host", str(folder)], server, folder / "log")
+        yield PostgreSql(folder)
     finally:
         server.send_signal(signal.SIGINT)  # at once, even with a connection left open
         try:
@@ -101,13 +100,10 @@ def _server(binaries: Path, folder: Path, user: str | None) -> Iterator[PostgreS
             server.wait()
 
 
-def _ready(database: PostgreSql, folder: Path, server: subprocess.Popen[bytes]) -> PostgreSql:
+def _wait(is_ready: list[str], server: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + STARTING_S
     while server.poll() is None and time.monotonic() < end:
-        try:
-            asyncio.run(database.execute("SELECT 1"))
-        except (OSError, SQLAlchemyError):
-            time.sleep(0.05)
-        else:
-            return database
-    raise NotHere(f"PostgreSQL does not start here: {(folder / 'log').read_text('utf-8', 'replace')[-500:]}")
+        if subprocess.run(is_ready, check=False).returncode == 0:
+            return
+        time.sleep(0.05)
+    raise NotHere(f"PostgreSQL does not start here: {log.read_text('utf-8', 'replace')[-500:]}")
