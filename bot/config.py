@@ -3,7 +3,6 @@
 Read once at the start. Mistakes name the key and the problem, never the value of a secret.
 """
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from pydantic import (
     field_validator,
 )
 
+from bot.core.hosts import is_loopback
 from bot.errors import ConfigError
 
 PREFIX = "SHIPSHAPE_"
@@ -31,14 +31,6 @@ BOTFRAMEWORK_OPENID = "https://login.botframework.com/v1/.well-known/openidconfi
 BOTFRAMEWORK_ISSUER = "https://api.botframework.com"
 # https://learn.microsoft.com/microsoftteams/platform/bots/build-conversational-capability (service URLs of Teams)
 TEAMS_HOSTS = ("smba.trafficmanager.net", "smba.infra.gcc.teams.microsoft.com", "smba.infra.gov.teams.microsoft.us")
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host name or address is this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _words(value: object) -> object:

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "chat": {"errors"},
     "cli": {"app", "catalog", "chat", "config", "core", "demo", "doctor", "errors", "logs", "teams"},
     "clients": {"core", "errors"},
-    "config": {"errors"},
+    "config": {"core", "errors"},
     "core": {"errors"},
     "demo": {"catalog", "clients", "config", "core", "errors"},
     "doctor": {"app", "catalog", "clients", "config", "core", "errors", "store"},

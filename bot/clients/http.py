@@ -1,7 +1,6 @@
 """Asking over HTTP with manners: few requests at once, limits of time and size, few repeats, plain reasons."""
 
 import asyncio
-import ipaddress
 import os
 import random
 import re
@@ -49,14 +48,6 @@ def open_session(limits: Limits) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(limit_per_host=limits.per_host)
     headers = {"User-Agent": "shipshape"}
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers)
-
-
-def is_loopback(url: URL) -> bool:
-    """Whether a URL is on this machine, where plain http is no risk."""
-    try:
-        return url.host == "localhost" or ipaddress.ip_address(url.host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def status_words(status: int) -> str:

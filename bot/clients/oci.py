@@ -19,8 +19,9 @@ from bot.clients.documents import (
     nonsense,
     parse_manifest,
 )
-from bot.clients.http import Answer, HttpClient, Limits, Sleep, is_loopback, status_words
+from bot.clients.http import Answer, HttpClient, Limits, Sleep, status_words
 from bot.clients.registry_tokens import RegistryTokens, Token
+from bot.core.hosts import is_loopback
 from bot.core.images import Digest, ImageReference
 from bot.core.ports import DocumentCache
 from bot.errors import ConfigError, NotFound, PeerRefused, PeerUnavailable
@@ -104,7 +105,7 @@ class OciRegistry:
 
 def _address(host: str, url: str) -> URL:
     address = URL(url.rstrip("/"))
-    if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address)):
+    if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.host)):
         raise ConfigError([f"the mirror of {host} has to start with https:// (plain http only on loopback)"])
     return address
 

@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field, ValidationError
 from yarl import URL
 
 from bot.clients.documents import nonsense
-from bot.clients.http import HttpClient, is_loopback, status_words
+from bot.clients.http import HttpClient, status_words
 from bot.clients.shared import Shared
+from bot.core.hosts import is_loopback
 from bot.errors import PeerRefused
 
 LIFETIME_S = 60  # of a token that does not say, as the specification has it
@@ -89,6 +90,6 @@ def _token_url(challenges: Iterable[str], peer: str, registry: URL) -> URL:
         url = URL(parameters["realm"])
     except ValueError:
         raise nonsense(peer, "a token service without an address") from None
-    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(registry)):
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(registry.host)):
         raise PeerRefused(f"{peer} wants its token fetched without TLS")
     return url.update_query({name: parameters[name] for name in ("service", "scope") if name in parameters})

@@ -1,5 +1,6 @@
 """Durable state in any SQLAlchemy async database: SQLite for one process, PostgreSQL for several replicas."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -74,6 +75,7 @@ class SqlStore:
                 await connection.run_sync(_migrate)
         except (SQLAlchemyError, CommandError, OSError) as error:
             await self._engine.dispose()
+            await asyncio.sleep(0.1)  # aiosqlite's thread has yet to tell this loop that it ends
             reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise ConfigError([f"{KEY}: the database cannot be opened: {reason}"]) from error
         return self

@@ -14,6 +14,7 @@ import msgspec
 from botbuilder.schema import Activity, ResourceResponse
 from msrest.serialization import Model
 
+from bot.core.hosts import is_loopback
 from bot.errors import Forbidden, NotFound, PeerRefused, PeerUnavailable
 from bot.teams.tokens import OutboundTokens
 
@@ -85,8 +86,9 @@ class Connectors:
         """Raises Forbidden for a host that is not allowed, or without https off loopback."""
         if service_url not in self._open:
             parts = urlsplit(service_url)
-            loopback = parts.hostname in ("127.0.0.1", "::1", "localhost")
-            if (parts.hostname or "").lower() not in self._allowed or not (parts.scheme == "https" or loopback):
+            if (parts.hostname or "").lower() not in self._allowed or not (
+                parts.scheme == "https" or is_loopback(parts.hostname)
+            ):
                 raise Forbidden("the service URL is not one this bot may talk to")
             self._open[service_url] = Connector(self._session, service_url, self._tokens)
         return self._open[service_url]
