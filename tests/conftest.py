@@ -160,6 +160,7 @@ async def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[LocalWorld]:
     """The local peers, every image fresh in version 1.3.0."""
+
     async def push(run: AgentRun) -> None:
         await (script.push or world.build)(run)
 

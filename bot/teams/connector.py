@@ -86,9 +86,8 @@ class Connectors:
         """Raises Forbidden for a host that is not allowed, or without https off loopback."""
         if service_url not in self._open:
             parts = urlsplit(service_url)
-            if (parts.hostname or "").lower() not in self._allowed or not (
-                parts.scheme == "https" or is_loopback(parts.hostname)
-            ):
+            private = parts.scheme == "https" or is_loopback(parts.hostname)
+            if not private or (parts.hostname or "").lower() not in self._allowed:
                 raise Forbidden("the service URL is not one this bot may talk to")
             self._open[service_url] = Connector(self._session, service_url, self._tokens)
         return self._open[service_url]
