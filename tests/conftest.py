@@ -162,16 +162,16 @@ async def world(
     """The local peers, every image fresh in version 1.3.0."""
 
     async def push(run: AgentRun) -> None:
-        await (script.push or world.build)(run)
+        await (script.push or local.build)(run)
 
     agent = ScriptedAgent(FAST, push, script.fails, script.sleep)
-    async with LocalWorld(tmp_path / "world", catalog, now=clock.now, agent=agent) as world:
-        world.seed()
-        for key, value in world.ecr.environment().items():
+    async with LocalWorld(tmp_path / "world", catalog, now=clock.now, agent=agent) as local:
+        local.seed()
+        for key, value in local.ecr.environment().items():
             monkeypatch.setenv(key, value)
         if azure_contract:
-            world.azure.on_exchange.append(azure_contract)
-        yield world
+            local.azure.on_exchange.append(azure_contract)
+        yield local
     if azure_contract:
         problems, azure_contract.problems = azure_contract.problems, []
         assert problems == []
