@@ -35,6 +35,7 @@ Image = Annotated[str, typer.Argument(help="a name from the catalog", show_defau
 def serve() -> None:
     """Run the bot until it is told to stop."""
     settings = _settings()
+    _or_exit(settings.require_serving)
     from bot import logs
 
     logs.configure(settings.log_level)

@@ -1,8 +1,10 @@
 """`shipshape doctor`: looks at settings, catalog and every peer, one line each."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -16,35 +18,50 @@ from bot.errors import BotError, ConfigError
 from bot.store.store import SqlStore
 
 Say = Callable[[str], None]
+Look = Callable[[], Coroutine[Any, Any, str]]
 
 
 async def examine(say: Say, environment: dict[str, str] | None = None) -> bool:
-    """Say one line per thing, good or bad; whether all are good. Nothing is changed anywhere."""
+    """Say one line per thing, good or bad; whether all are good.
+
+    Nothing is changed but the database's tables, which are brought up to date.
+    """
     doctor = _Doctor(say)
     try:
         settings = read(environment)
-        settings.require_serving()
-        catalog = load(Path(settings.catalog))
     except ConfigError as error:
-        for problem in error.problems:
-            doctor.bad("settings and catalog", problem)
+        doctor.bad("settings", error)
         return False
-    doctor.good("settings")
-    doctor.good("catalog", f"{len(catalog)} images")
-    await doctor.look("database", partial(_database, settings))
-    await doctor.look("login", partial(_login, settings))
-    async with open_checker(settings, catalog) as checker:
-        for name in catalog:
-            await doctor.look(f"base of {name}", partial(_base, checker, catalog, name))
-            await doctor.look(f"ECR of {name}", partial(_ecr, checker, catalog, name))
-    pipelines = AzurePipelines(settings.azure_devops_url, settings.azure_devops_token.get_secret_value())
     try:
-        for pipeline in dict.fromkeys(image.pipeline for image in catalog.values()):
-            what = f"pipeline {pipeline.id} of {pipeline.project}"
-            await doctor.look(what, partial(_pipeline, pipelines, pipeline))
-    finally:
-        await pipelines.close()
+        settings.require_serving()
+        doctor.good("settings")
+    except ConfigError as error:
+        doctor.bad("settings", error)
+    try:
+        catalog = load(settings.catalog)
+        doctor.good("catalog", f"{len(catalog)} images")
+    except ConfigError as error:
+        doctor.bad("catalog", error)
+        return False
+    await _look_at_peers(doctor, settings, catalog)
     return doctor.healthy
+
+
+async def _look_at_peers(doctor: "_Doctor", settings: Settings, catalog: Catalog) -> None:
+    looks: dict[str, Look] = {"database": partial(_database, settings)}
+    if doctor.healthy:
+        looks["login"] = partial(_login, settings)
+    async with AsyncExitStack() as stack:
+        checker = await stack.enter_async_context(open_checker(settings, catalog))
+        for name in catalog:
+            looks[f"base of {name}"] = partial(_base, checker, catalog, name)
+            looks[f"ECR of {name}"] = partial(_ecr, checker, catalog, name)
+        if settings.azure_devops_url:
+            pipelines = AzurePipelines(settings.azure_devops_url, settings.azure_devops_token.get_secret_value())
+            stack.push_async_callback(pipelines.close)
+            for pipeline in dict.fromkeys(image.pipeline for image in catalog.values()):
+                looks[f"pipeline {pipeline.id} of {pipeline.project}"] = partial(_pipeline, pipelines, pipeline)
+        await doctor.look(looks)
 
 
 class _Doctor:
@@ -55,23 +72,24 @@ class _Doctor:
     def good(self, what: str, found: str = "") -> None:
         self._say(f"ok    {what}{': ' if found else ''}{found}")
 
-    def bad(self, what: str, problem: str) -> None:
+    def bad(self, what: str, error: BotError) -> None:
         self.healthy = False
-        self._say(f"FAIL  {what}: {problem}")
+        for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+            self._say(f"FAIL  {what}: {problem}")
 
-    async def look(self, what: str, work: Callable[[], Awaitable[str]]) -> None:
-        try:
-            self.good(what, await work())
-        except BotError as error:
-            self.bad(what, str(error))
+    async def look(self, looks: dict[str, Look]) -> None:
+        """All at once, since a peer that is down takes its time; told in the order they were named."""
+        tasks = [asyncio.create_task(look()) for look in looks.values()]
+        for what, task in zip(looks, tasks, strict=True):
+            try:
+                self.good(what, await task)
+            except BotError as error:
+                self.bad(what, error)
 
 
 async def _database(settings: Settings) -> str:
-    try:
-        async with SqlStore(settings.database_url.get_secret_value()) as store:
-            await store.ping()
-    except Exception as error:  # whatever the driver raises; its text may hold the password
-        raise BotError(f"cannot be opened: {error.__class__.__name__}") from error
+    async with SqlStore(settings.database_url.get_secret_value()) as store:
+        await store.ping()
     return "opened, tables are up to date"
 
 

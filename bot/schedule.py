@@ -3,9 +3,11 @@
 So a slot that was missed while the bot was down is caught up once, and no slot is checked twice.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from zoneinfo import ZoneInfo
@@ -48,13 +50,18 @@ class Schedule:
         """Look for a missed slot soon, and at every slot from now on."""
         # A late start of the job does not matter, since it asks the database what is to do.
         options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        self._scheduler.add_job(self.run_due, **options)
-        self._scheduler.add_job(self.run_due, self._slots, **options)
-        self._scheduler.add_job(self.run_due, IntervalTrigger(seconds=int(LOOK_AGAIN.total_seconds())), **options)
+        self._scheduler.add_job(self._job, **options)
+        self._scheduler.add_job(self._job, self._slots, **options)
+        self._scheduler.add_job(self._job, IntervalTrigger(seconds=int(LOOK_AGAIN.total_seconds())), **options)
         self._scheduler.start()
 
     def stop(self) -> None:
         self._scheduler.shutdown(wait=False)
+
+    async def _job(self) -> None:
+        """For APScheduler, which takes it for an error when it is stopped while a check is under way."""
+        with suppress(asyncio.CancelledError):
+            await self.run_due()
 
     async def run_due(self) -> None:
         """Check the newest slot that is past, if nobody has. An older one that was missed is covered by it."""

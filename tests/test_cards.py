@@ -886,6 +886,7 @@ def test_ages(old: timedelta, said: str) -> None:
         (214_000_000, 211_000_000, "214 MB (+3 MB)"),
         (211_000_000, 211_000_000, "211 MB (±0 MB)"),
         (211_000_000, None, "211 MB"),
+        (201_400, 200_900, "201 kB (±0 kB)"),
     ],
 )
 def test_sizes(now: int, before: int | None, said: str) -> None:

@@ -276,7 +276,8 @@ SECRETS = (
     ),
     re.compile(r"()\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
 )
-NOISE = re.compile(r"##\[(?:section|group|endgroup|debug|command)\]|^=+$")
+# The frame that the agent puts around what a step prints.
+NOISE = re.compile(r"##\[(?:section|group|endgroup|debug|command)\]|^=+$|^(?:Task|Description|Version|Author|Help) +:")
 
 
 def useful_lines(text: Sequence[str], count: int) -> list[str]:

@@ -92,10 +92,14 @@ def plural(count: int, noun: str) -> str:
 
 
 def size(size_bytes: int, previous_bytes: int | None = None) -> str:
-    """`211 MB`, and with something to compare `211 MB (−3 MB)`. A megabyte is a million bytes, as in ECR."""
-    megabytes = round(size_bytes / 1e6)
+    """`211 MB`, and with something to compare `211 MB (−3 MB)`. A megabyte is a million bytes, as in ECR.
+
+    What is smaller than ten megabytes is told in kilobytes.
+    """
+    unit, name = (1_000, "kB") if size_bytes < 10_000_000 else (1_000_000, "MB")
+    amount = round(size_bytes / unit)
     if previous_bytes is None:
-        return f"{megabytes} MB"
-    change = megabytes - round(previous_bytes / 1e6)
+        return f"{amount} {name}"
+    change = amount - round(previous_bytes / unit)
     sign = "+" if change > 0 else "−" if change < 0 else "±"
-    return f"{megabytes} MB ({sign}{abs(change)} MB)"
+    return f"{amount} {name} ({sign}{abs(change)} {name})"
