@@ -1,4 +1,3 @@
-# ruff: noqa: T201 -- a benchmark prints
 """How long 200 base images take to be looked up, beside plain HEAD requests: `python bench/check_200.py`.
 
 The registry is a process of its own and answers after 50 ms. Both sides have 16 requests in flight; the best of five.

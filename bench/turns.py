@@ -1,4 +1,3 @@
-# ruff: noqa: T201 -- a benchmark prints
 """Message turns per second, and the time from start to ready: `python -m bench.turns`.
 
 One driver posts `status` to the bot and to the stock echo bot of botbuilder, each a process of its own, with 16 turns

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import click
 import pytest
 import typer
@@ -15,6 +16,7 @@ from bot.catalog import schema
 from bot.config import SECRETS, Settings
 from bot.core.rebuilds import ENDED, TRANSITIONS
 from bot.teams.commands import COMMANDS
+from tests.conftest import Bot
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -110,6 +112,16 @@ def test_the_diagram_is_the_code() -> None:
 
     assert {arrow for arrow in arrows if "[*]" not in arrow} == steps
     assert {before for before, after in arrows if after == "[*]"} == {state.value for state in ENDED}
+
+
+async def test_every_metric_is_explained(bot: Bot) -> None:
+    """The table has each metric of a running bot, and no other."""
+    async with aiohttp.ClientSession() as session, session.get(f"{bot.app.url}/metrics") as response:
+        told = set(re.findall(r"^# TYPE (\S+) ", await response.text(), re.MULTILINE))
+
+    assert set(re.findall(r"^\| `(shipshape_\w+)`", section("HTTP"), re.MULTILINE)) == {
+        name for name in told if not name.endswith("_created")
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)

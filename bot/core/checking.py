@@ -12,7 +12,7 @@ from bot.core.images import Mode, PlatformImage
 from bot.core.ports import Clock, Store, Wake
 from bot.core.rebuilds import AuditEntry, Cause, Person, Rebuild, State, braked, new_id
 from bot.core.runner import system_entry
-from bot.errors import Conflict
+from bot.errors import Conflict, PeerError
 
 logger = logging.getLogger(__name__)
 
@@ -108,18 +108,19 @@ class CheckService:
         raise Conflict(f"{verdict.name} is being changed by somebody else all the time")
 
     async def _request_for(self, verdict: Verdict, asked: list[str]) -> Rebuild | None:
-        image = self._catalog[verdict.name]
-        present = await self._store.open_rebuild(verdict.name)
+        image, present = self._catalog[verdict.name], await self._present(verdict.name)
         if verdict.status is Status.UNKNOWN or (present and present.state is not State.AWAITING_APPROVAL):
             return present
         if verdict.status is Status.FRESH:
             if present and present.cause is not Cause.REQUESTED:
                 await self._close_needless(present, verdict)
             return None
-        if present and present.new_digest in (None, verdict.current_digest):
+        if present and await self._is_for(present, verdict):
             return present
         if present is None and (image.mode is Mode.NOTIFY or await self._rejected(verdict)):
             return None
+        if present is None and (tried := await self._just_tried(verdict)):
+            return tried
         new = await self._new_request(image, verdict)
         if present:
             await self._replace(present, new)
@@ -129,9 +130,37 @@ class CheckService:
         asked.append(new.id)
         return new
 
+    async def _present(self, name: str) -> Rebuild | None:
+        """The image's open rebuild. A request that is overdue has ended, also when nobody has swept it yet."""
+        present = await self._store.open_rebuild(name)
+        if present is None or not present.is_overdue(self._clock.now()):
+            return present
+        expired = present.move(State.EXPIRED, self._clock.now())
+        await self._store.save_rebuild(expired, system_entry(present, expired, "expire", self._clock))
+        return None
+
+    async def _is_for(self, rebuild: Rebuild, verdict: Verdict) -> bool:
+        """Whether a rebuild is for the base as it is now, for the image's platforms; also when that cannot be read."""
+        if rebuild.new_digest is None or verdict.current_digest is None:
+            return True
+        try:
+            return await self._checker.same_for(
+                self._catalog[verdict.name], rebuild.new_digest, verdict.current_digest
+            )
+        except PeerError:
+            return True
+
     async def _rejected(self, verdict: Verdict) -> bool:
-        digest = verdict.current_digest
-        return digest is not None and await self._store.rejected(verdict.name, digest) is not None
+        rejected = await self._store.rejected(verdict.name)
+        return rejected is not None and await self._is_for(rejected, verdict)
+
+    async def _just_tried(self, verdict: Verdict) -> Rebuild | None:
+        """The rebuild of this base that failed or was cancelled a short while ago: its card has the Retry."""
+        for newest in await self._store.history(verdict.name, 1):
+            vain = newest.state in (State.FAILED, State.CANCELLED) and newest.ended_at
+            if vain and self._clock.now() - vain < TOLD_AT_LEAST and await self._is_for(newest, verdict):
+                return newest
+        return None
 
     async def _close_needless(self, present: Rebuild, verdict: Verdict) -> None:
         reason = f"{verdict.version_tag} is built from the current base"

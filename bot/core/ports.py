@@ -123,8 +123,8 @@ class Store(Protocol):
     async def history(self, image: str | None, limit: int) -> list[Rebuild]:
         """The newest rebuilds, newest first; of one image or of all."""
 
-    async def rejected(self, image: str, digest: Digest) -> Rebuild | None:
-        """The rebuild of this image for this digest that a person rejected."""
+    async def rejected(self, image: str) -> Rebuild | None:
+        """The newest rebuild of this image that a person rejected."""
 
     async def audit(self, entry: AuditEntry) -> None: ...
 

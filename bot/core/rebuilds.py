@@ -1,10 +1,10 @@
 """A rebuild: one row that moves from a question to a pushed image.
 
     awaiting_approval ─► approved ─► queued ─► running ─► verifying ─► succeeded
-        │    │     │        │          │          │           │
-  rejected expired superseded ── cancelled ── failed ◄────────┘
 
-`TRANSITIONS` is this picture; the README draws the same one. Keep them in step.
+Every step but the last may end instead: a question is rejected, expires, is superseded or cancelled; an approved
+rebuild is superseded or cancelled; a run fails or is cancelled; what it pushed fails to be verified.
+`TRANSITIONS` has it all, and the README draws it. Keep them in step.
 """
 
 import secrets
@@ -186,6 +186,11 @@ class Rebuild:
         """Whoever asked, approved or ended it, each once, in that order."""
         everyone = [self.requested_by, *(vote.person for vote in self.votes), self.ended_by]
         return tuple({person.id: person for person in everyone if person}.values())
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Whether nobody decided in time."""
+        late = self.expires_at is not None and self.expires_at <= now
+        return late and self.state is State.AWAITING_APPROVAL
 
     def move(self, to: State, now: datetime) -> "Rebuild":
         """The same rebuild in another state. Raises ValueError for a step the picture does not have."""

@@ -88,7 +88,7 @@ class Runner:
 
     async def _expire(self, rebuild: Rebuild) -> None:
         now = self._clock.now()
-        if rebuild.expires_at and rebuild.expires_at <= now:
+        if rebuild.is_overdue(now):
             await self._save(rebuild, rebuild.move(State.EXPIRED, now), "expire")
 
     # From approved to queued: reserve, queue, record

@@ -212,8 +212,7 @@ class Service:
 
     def _must_wait(self, rebuild: Rebuild) -> None:
         """A card can be pressed a year later: the row decides, not the button."""
-        overdue = rebuild.expires_at is not None and rebuild.expires_at <= self._clock.now()
-        if rebuild.state is State.AWAITING_APPROVAL and overdue:
+        if rebuild.is_overdue(self._clock.now()):
             raise CommandError(f"Too late: the request for {rebuild.image} has expired. The next check asks again.")
         if rebuild.state is not State.AWAITING_APPROVAL:
             raise CommandError(f"Nothing to decide: {describe(rebuild)}.")

@@ -135,10 +135,10 @@ class SqlStore:
             query = query.where(t.rebuilds.c.image == image)
         return [_decode(row.body, Rebuild) for row in await self._rows(query)]
 
-    async def rejected(self, image: str, digest: Digest) -> Rebuild | None:
+    async def rejected(self, image: str) -> Rebuild | None:
         columns = t.rebuilds.c
-        where = (columns.image == image, columns.new_digest == digest, columns.state == State.REJECTED)
-        return await self._one_rebuild(select(columns.body).where(*where).limit(1))
+        query = select(columns.body).where(columns.image == image, columns.state == State.REJECTED)
+        return await self._one_rebuild(query.order_by(columns.created_at.desc()).limit(1))
 
     async def _one_rebuild(self, query: Select[Any]) -> Rebuild | None:
         rows = await self._rows(query)

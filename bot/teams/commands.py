@@ -174,7 +174,7 @@ async def rebuild(ask: Ask) -> Card | None:
     await ask.desk.deliver()
     if requested.attached:
         return text_card(f"{_sentence(requested.rebuild)} Its card follows it.")
-    return text_card(_sentence(requested.rebuild)) if ask.pressed else None
+    return text_card(f"A new rebuild of {name} begins; its card follows.") if ask.pressed else None
 
 
 @command("approve ID|IMAGE [comment]", "let a waiting rebuild run", decides=True)

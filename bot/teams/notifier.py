@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from xml.sax.saxutils import escape
 
@@ -58,12 +59,20 @@ class Notifier:
                     logger.warning("conversation %s is gone: %s", card.conversation.id, error)
                     await self._store.mark_gone(card.conversation.id, self._clock.now())
                     return
-                await self._store.card_failed(card, self._clock.now(), lost=True)
+                await self._post_anew(card)
             except BotError as error:
                 logger.warning("%s %s cannot be delivered yet: %s", card.subject, card.subject_id, error)
                 await self._store.card_failed(card, self._clock.now() + _pause(card, error))
                 if isinstance(error, PeerUnavailable):
                     return  # what comes after it would overtake it, or be refused as well
+
+    async def _post_anew(self, card: DueCard) -> None:
+        """Somebody deleted the card, and what follows it in the conversation must not overtake it."""
+        await self._store.card_failed(card, self._clock.now(), lost=True)
+        try:
+            await self._deliver_one(replace(card, activity_id=None, fingerprint=""))
+        except BotError as error:
+            logger.warning("%s %s cannot be posted anew yet: %s", card.subject, card.subject_id, error)
 
     async def _deliver_one(self, card: DueCard) -> None:
         activity = await self._render(card)

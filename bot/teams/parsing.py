@@ -28,7 +28,7 @@ def clean(text: str, mentions: Iterable[str] = ()) -> str:
     for mention in mentions:
         text = text.replace(mention, " ")
     text = html.unescape(re.sub(r"</?(?:p|div|br|span|code|pre)\b[^<>]*>", " ", text))
-    text = re.sub(r"[\u0000-\u001f\u007f\u00a0\u200b-\u200f\u2028-\u202e\u2060\ufeff`]+", " ", text)
+    text = re.sub(r"[\u0000-\u001f\u007f\u00a0\u200b-\u200f\u2028-\u202e\u2060\ud800-\udfff\ufeff`]+", " ", text)
     return " ".join(text.split())
 
 

@@ -85,7 +85,7 @@ class Turns(ActivityHandler):  # type: ignore[misc]
             await self._remember(activity, installed=added)
 
     async def _answer(self, ask: Ask, verb: str, data: Mapping[str, Any]) -> Card | None:
-        inputs = {key: value[:LONGEST_INPUT] for key, value in arguments(data).items()}
+        inputs = {key: clean(value)[:LONGEST_INPUT] for key, value in arguments(data).items()}
         return await _told(lambda: run(replace(ask, data=inputs or {"target": ""}), verb))
 
     async def _ask(self, activity: Activity) -> Ask:

@@ -379,7 +379,6 @@ async def test_only_the_second_digest_of_that_day_is_an_update(bot: Bot, scene: 
     assert_is_fresh(bot, await check_now(bot, "2022-03-17T16:00"))
 
 
-@pytest.mark.xfail(strict=True, reason="a waiting question is replaced when its base moves for another platform only")
 @pytest.mark.parametrize("scene", [A_DAY], indirect=True, ids=["2022-03-17"])
 async def test_a_question_outlives_a_move_for_another_platform(bot: Bot, scene: Scene) -> None:
     """A check that finds the base moved for arm alone leaves the waiting question of an amd64 image as it is."""
@@ -390,7 +389,6 @@ async def test_a_question_outlives_a_move_for_another_platform(bot: Bot, scene: 
     assert card.buttons.count("Approve") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a rejected base is asked for again when it moves for another platform only")
 @pytest.mark.parametrize("scene", [A_DAY], indirect=True, ids=["2022-03-17"])
 async def test_a_rejection_outlives_a_move_for_another_platform(bot: Bot, scene: Scene) -> None:
     """Who rejected a base for amd64 is not asked again when it moves for arm alone."""
@@ -649,7 +647,6 @@ async def test_a_registry_that_refuses_at_the_slot_is_unknown(bot: Bot, scene: S
     assert (await live_through(bot, after)).stale == week.unknown
 
 
-@pytest.mark.xfail(strict=True, reason="the check of the slot at which a question expires takes it for a waiting one")
 @pytest.mark.parametrize(
     "scene", [starting("2025-01-13T06:00", "sdk:6.0-bullseye-slim")], indirect=True, ids=["2025-01-14"]
 )

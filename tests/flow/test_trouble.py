@@ -106,8 +106,8 @@ async def test_success_is_claimed_only_when_ecr_has_the_image(bot: Bot) -> None:
     card = await bot.teams.until_shown(f"{SDK} · ", "verified")
     bot.clock.advance(timedelta(seconds=301))
     await bot.app.runner.advance()
-    await bot.teams.until(lambda: "is not in ECR" in card.visible, "the card says what is missing")
-    assert "failed" in card.visible
+    await bot.teams.until(lambda: "failed" in card.visible, "the card ends")
+    assert "is not in ECR" in card.visible
 
 
 async def test_an_image_built_from_another_base_is_a_failure(bot: Bot) -> None:
@@ -267,3 +267,15 @@ async def test_automatic_mode_follows_a_base_that_moves_again(start_bot: StartBo
         await bot.app.runner.advance()
         await bot.teams.until_shown(f"{SDK} · in ECR as")
         assert [run["base"] for run in bot.runs] == [f"mcr.microsoft.com/dotnet/sdk@{newest}"]
+
+
+async def test_a_failure_is_not_asked_about_again_the_same_day(bot: Bot) -> None:
+    """A check soon after a failed run shows the failure, whose card has the Retry; the next week's asks again."""
+    bot.script.failing[SDK] = ("Test", ["expected 200, got 500"])
+    await approve_sdk(bot)
+    await bot.teams.until_shown(f"{SDK} · test failed")
+    soon = await bot.teams.personal(ALEX).ask("check")
+    assert "test failed" in soon.visible
+    assert "Approve" not in soon.buttons
+    await bot.next_week()
+    await bot.teams.until_shown(SDK, "waits for approval")

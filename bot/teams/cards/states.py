@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from microsoft_teams.cards.core import CardElement, RichTextBlock, TextColor, TextRun
+from microsoft_teams.cards.core import CardElement, RichTextBlock, TextBlock, TextColor, TextRun
 
 from bot.core.checks import Status, Verdict
 from bot.core.images import Digest, PlatformImage
@@ -193,4 +193,7 @@ def digests(old: Digest | None, new: Digest | None) -> list[str | TextRun]:
 
 def whole(label: str, digest: Digest | None) -> list[CardElement]:
     """A whole digest with its label, for behind *Why?*."""
-    return [line(f"{label}: ", run(Safe(digest), mono=True, subtle=True))] if digest else []
+    if digest is None:
+        return []
+    # A text block breaks a word that is longer than the card; rich text would be cut off at its edge.
+    return [line(f"{label}:"), TextBlock(text=digest, font_type="Monospace", is_subtle=True, wrap=True, spacing="None")]
