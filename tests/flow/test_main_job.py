@@ -1,5 +1,6 @@
 """From a new base image to a pushed platform image, through the doors: the timer, Teams, Azure and ECR."""
 
+import asyncio
 from datetime import timedelta
 
 from tests.conftest import Bot, StartBot
@@ -30,6 +31,19 @@ async def test_a_stale_image_goes_from_the_question_to_ecr(bot: Bot) -> None:
     assert notice.activity["entities"][0]["mentioned"]["id"] == ALEX.mri
     await bot.teams.until(lambda: "in ECR" in summary.visible, "the summary's row follows")
     assert "Approve" not in summary.buttons
+
+
+async def test_two_updates_approved_at_the_same_moment_both_run(bot: Bot) -> None:
+    """Each image has a run of its own, and the two approvals do not get in each other's way."""
+    bot.move_base(SDK)
+    bot.move_base("dotnet-aspnet-8")
+    await bot.next_week()
+    summary = await bot.teams.until_shown(SDK, "dotnet-aspnet-8", "waits for approval")
+    channel = bot.teams.channel()
+    await asyncio.gather(channel.press(summary, "Approve", nth=0), channel.press(summary, "Approve", nth=1))
+    await bot.teams.until_shown(f"{SDK} · in ECR as")
+    await bot.teams.until_shown("dotnet-aspnet-8 · in ECR as")
+    assert sorted(run["image"] for run in bot.runs) == ["dotnet-aspnet-8", SDK]
 
 
 async def test_a_week_without_a_change_is_one_line(bot: Bot) -> None:
