@@ -144,9 +144,7 @@ class CheckService:
         if rebuild.new_digest is None or verdict.current_digest is None:
             return True
         try:
-            return await self._checker.same_for(
-                self._catalog[verdict.name], rebuild.new_digest, verdict.current_digest
-            )
+            return await self._checker.same_for(self._catalog[verdict.name], rebuild.new_digest, verdict.current_digest)
         except PeerError:
             return True
 
