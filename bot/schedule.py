@@ -103,14 +103,18 @@ class _Slots(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types
 
     def after(self, moment: datetime) -> datetime | None:
         """The first slot after a moment, in UTC."""
-        slots = self._from(moment - self._set_by(moment))
-        return next((slot for slot in slots if slot > moment), None)
+        set_by = self._set_by(moment)
+        first = next((slot for slot in self._from(moment - set_by) if slot > moment), None)
+        if first is None:
+            return None
+        # What clocks skip comes out later than what they show next, so the first in their order may not be the first.
+        slots = takewhile(lambda slot: slot <= first + set_by, self._from(moment - set_by))
+        return min(slot for slot in slots if slot > moment)
 
     def until(self, moment: datetime) -> datetime | None:
         """The newest slot not after a moment, in UTC; None when there was none for a year."""
         set_by = self._set_by(moment)
         for span in LOOK_BACK:
-            # What clocks skip comes out later than what they show next, hence a little further than the moment.
             slots = takewhile(lambda slot: slot <= moment + set_by, self._from(moment - span - set_by))
             if past := [slot for slot in slots if slot <= moment]:
                 return max(past)

@@ -25,6 +25,7 @@ from bot.demo.registry import answering, hang
 from bot.demo.world import LocalWorld
 from bot.store.store import SqlStore
 from tests.conftest import Bot, StartBot
+from tests.peers.teams import ALEX
 
 ROOT = Path(__file__).resolve().parents[1]
 SDK, ASPNET_6, ASPNET_8 = "dotnet-sdk-6", "dotnet-aspnet-6", "dotnet-aspnet-8"
@@ -170,14 +171,19 @@ async def test_dry_run_tells_and_does_nothing(
     for name in (ASPNET_6, ASPNET_8):
         move_base(world, name)
     as_json, as_text = await asyncio.gather(
-        shipshape("check", "--dry-run", "--json", env=env), shipshape("check", "--dry-run", env=env)
+        shipshape("check", "new", "--dry-run", "--json", env=env), shipshape("check", "--dry-run", env=env)
     )
     assert (as_json.code, as_text.code) == (10, 10)
-    would = {SDK: "nothing", ASPNET_6: "queue", ASPNET_8: "tell", "new": "ask"}
-    assert {row["name"]: row["would"] for row in as_json.json["images"]} == would
-    assert [line.rpartition("would: ")[2] for line in as_text.out.splitlines()] == list(would.values())
-    new = as_json.json["images"][-1]
+    told = [line.rpartition("would: ")[2] for line in as_text.out.splitlines()]
+    assert dict(zip((SDK, ASPNET_6, ASPNET_8, "new"), told, strict=True)) == {
+        SDK: "nothing",
+        ASPNET_6: "queue",
+        ASPNET_8: "tell",
+        "new": "ask",
+    }
+    (new,) = as_json.json["images"]
     assert (new["status"], new["version_tag"], new["recorded_digest"]) == ("unbuilt", None, None)
+    assert new["would"] == "ask"
     line = r"new +unbuilt +- +\? → [0-9a-f]{12} +no version of v1 is in new/one yet  would: ask"
     assert re.fullmatch(line, as_text.out.splitlines()[-1])
     assert world.azure.runs.all == {}
@@ -535,3 +541,14 @@ async def test_chat_with_nobody(start_bot: StartBot) -> None:
     assert (unsigned.code, alone.code) == (1, 1)
     assert "chat needs SHIPSHAPE_ALLOW_ANONYMOUS=true" in unsigned.err
     assert (alone.out, alone.err) == ("", f"shipshape: no bot answers at {NOBODY}: start it with `make demo`\n")
+
+
+async def test_bot_ends_right_after_an_action(start_bot: StartBot) -> None:
+    """An end that comes in the same moment as news for the loops, here a rejection, is an end all the same."""
+    async with asyncio.timeout(ENDING_S), start_bot() as bot:
+        await bot.check()
+        await bot.teams.channel().install()
+        bot.move_base(SDK)
+        await bot.next_week()
+        await bot.teams.until_shown(SDK, "waits for approval")
+        await bot.teams.personal(ALEX).invoke("reject", {"target": SDK, "reason": "not now"})

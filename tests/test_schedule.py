@@ -192,6 +192,25 @@ def test_nights_when_the_clocks_change(crontab: str, timezone: str, start: str, 
     assert slots(crontab, timezone, at(start), days) == list(map(at, expected))
 
 
+@pytest.mark.parametrize(
+    ("crontab", "timezone", "now", "latest", "upcoming"),
+    [
+        ("50 2 * * *", "Europe/Madrid", "2026-03-29 00:59", "2026-03-28 01:50", "2026-03-29 01:50"),
+        ("50 2 * * *", "Europe/Madrid", "2026-03-29 01:40", "2026-03-28 01:50", "2026-03-29 01:50"),
+        ("50 2 * * *", "Europe/Madrid", "2026-03-29 01:50", "2026-03-29 01:50", "2026-03-30 00:50"),
+        ("50 2 * * *", "Europe/Madrid", "2026-10-25 00:50", "2026-10-25 00:50", "2026-10-26 01:50"),
+        ("50 2 * * *", "Europe/Madrid", "2026-10-25 01:50", "2026-10-25 00:50", "2026-10-26 01:50"),
+        ("20,48 2 * * *", "Australia/Lord_Howe", "2026-10-03 15:47", "2026-10-02 16:18", "2026-10-03 15:48"),
+        ("20,48 2 * * *", "Australia/Lord_Howe", "2026-10-03 15:49", "2026-10-03 15:48", "2026-10-03 15:50"),
+        ("20,48 2 * * *", "Australia/Lord_Howe", "2026-10-03 15:50", "2026-10-03 15:50", "2026-10-04 15:20"),
+    ],
+)
+def test_moments_around_the_change(crontab: str, timezone: str, now: str, latest: str, upcoming: str) -> None:
+    """Within the hour of the change too, the newest and the next slot are right: a skipped one comes, in its order."""
+    schedule = Schedule(crontab, timezone, FakeClock(at(now)), nothing)
+    assert (schedule.latest(), schedule.upcoming()) == (at(latest), at(upcoming))
+
+
 @pytest.mark.parametrize("start", ["2026-03-28 21:00", "2026-10-24 21:00"])
 def test_the_timer_wakes_at_every_slot(start: str) -> None:
     """What APScheduler is told to wait for is the next slot, always later than now, also when the clocks change."""

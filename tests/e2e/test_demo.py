@@ -75,7 +75,7 @@ async def test_from_a_new_base_to_ecr(tmp_path: Path, browser: Browser) -> None:
         await _keep(alex, "dotnet-sdk-6 · ", "in-ecr")
         card = alex.newest_card("dotnet-sdk-6 · ")
         await expect(card).to_contain_text("Digest")
-        await expect(card).to_contain_text("MB")
+        await expect(card).to_contain_text("kB")
         await expect(card).to_contain_text("took")
         await expect(card.get_by_role("link", name="Open run")).to_be_visible()
         await expect(alex.newest_card("2 stale")).to_contain_text("in ECR as 6.0-bullseye-slim-1.4.0")
