@@ -259,8 +259,10 @@ async def _kept_alive(work: Callable[[], Awaitable[T]], fallback: T) -> T:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
+    # Not wait_for, which on Python 3.11 loses a cancellation that comes together with the event.
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def _stop(loops: list[asyncio.Task[None]], runner: Runner, notifier: Notifier) -> None:

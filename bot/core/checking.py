@@ -1,5 +1,6 @@
 """Checks: when one is due, what it leads to, and who is told."""
 
+import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -39,6 +40,9 @@ class CheckService:
             return None
         try:
             return await self._check(self._catalog.values(), slot=slot)
+        except asyncio.CancelledError:
+            await self._store.release_slot(slot)  # the next start checks at once
+            raise
         except Exception:
             await self._store.release_slot(slot)
             await self._tell_failure()

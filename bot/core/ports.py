@@ -180,6 +180,9 @@ class CardStore(Protocol):
     async def card_activity(self, subject: Subject, subject_id: str, conversation_id: str) -> str | None:
         """The activity id of a card in a conversation, None when it was not posted there."""
 
+    async def claim_card(self, card: DueCard, now: datetime, until: datetime) -> bool:
+        """Whether the card is ours to deliver: no other replica has it until then."""
+
     async def card_delivered(self, card: DueCard, activity_id: str, fingerprint: str) -> None: ...
 
     async def card_failed(self, card: DueCard, next_attempt_at: datetime, *, lost: bool = False) -> None:

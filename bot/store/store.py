@@ -305,6 +305,14 @@ class SqlStore:
         rows = await self._rows(query)
         return rows[0].activity_id if rows else None
 
+    async def claim_card(self, card: DueCard, now: datetime, until: datetime) -> bool:
+        columns = t.cards.c
+        free = or_(columns.next_attempt_at.is_(None), columns.next_attempt_at <= now)
+        async with self._write() as connection:
+            where = (columns.id == card.id, columns.delivered < card.revision, free)
+            claimed = await connection.execute(update(t.cards).where(*where).values(next_attempt_at=until))
+            return claimed.rowcount == 1
+
     async def card_delivered(self, card: DueCard, activity_id: str, fingerprint: str) -> None:
         async with self._write() as connection:
             done = {

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 CARD_TYPE = "application/vnd.microsoft.card.adaptive"
 LONGEST_PAUSE_S = 3600
+CLAIM = timedelta(minutes=1)  # longer than a call to Teams may take
 
 
 class Notifier:
@@ -52,6 +53,9 @@ class Notifier:
 
     async def _deliver_in_order(self, cards: list[DueCard]) -> None:
         for card in cards:
+            now = self._clock.now()
+            if not await self._store.claim_card(card, now, now + CLAIM):
+                return  # another replica is at it, and what comes after it would overtake it
             try:
                 await self._deliver_one(card)
             except NotFound as error:

@@ -279,3 +279,13 @@ async def test_a_failure_is_not_asked_about_again_the_same_day(bot: Bot) -> None
     assert "Approve" not in soon.buttons
     await bot.next_week()
     await bot.teams.until_shown(SDK, "waits for approval")
+
+
+async def test_two_replicas_post_a_card_once(bot: Bot, start_bot: StartBot) -> None:
+    """Two bots on one database deliver each card once between them."""
+    async with start_bot() as other:
+        bot.move_base(SDK)
+        await asyncio.gather(bot.next_week(), other.check())
+        await bot.teams.until_shown(SDK, "waits for approval")
+        await asyncio.gather(bot.app.notifier.deliver(), other.app.notifier.deliver())
+    assert len(bot.teams.messages) == 1
