@@ -34,7 +34,7 @@ AT_HOME = {
     "botframework": {"bot/teams/"},
     "microsoft_teams": {"bot/teams/cards/"},
     "boto3": {"bot/clients/ecr.py"},
-    "azure.devops": {"bot/clients/azure_pipelines.py"},
+    "azure.devops": {"bot/clients/azure_"},  # all of one client: pipelines, hooks
     "apscheduler": {"bot/schedule.py"},
     "sqlalchemy": {"bot/store/"},
     "alembic": {"bot/store/"},

@@ -1,62 +1,38 @@
 """Azure Pipelines through the azure-devops client library.
 
-The library blocks, so every call runs in a thread. Queueing is never repeated in here: a POST whose answer was lost
-may have queued a run. https://learn.microsoft.com/rest/api/azure/devops/pipelines/ and .../build/
+Queueing is never repeated in here: a POST whose answer was lost may have queued a run.
+https://learn.microsoft.com/rest/api/azure/devops/pipelines/ and .../build/
 """
 
-import asyncio
-import atexit
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cache
-from http import HTTPStatus
 from typing import Any, TypeVar
 
-from azure.core.exceptions import AzureError
-from azure.identity import DefaultAzureCredential
-from msrest.authentication import Authentication, BasicAuthentication
-from msrest.exceptions import AuthenticationError, ClientException, ClientRequestError
-from msrest.serialization import DeserializationError  # type: ignore[attr-defined]
-
-from bot.clients.http import status_words
+from bot.clients.azure_devops import Organization
 from bot.core.images import PipelineReference
 from bot.core.rebuilds import Run, RunRequest, RunState, Stage, StageState
-from bot.errors import NotFound, PeerError, PeerRefused, PeerUnavailable
+from bot.errors import NotFound
 
-TIMEOUT_S = (5, 20)  # to connect, to read
 RECENT = 50  # runs of a pipeline among which a lost one is looked for
-THREADS = 4
 BATCH = 100  # run ids in one call, for the length of the URL
-SCOPE = "499b84ac-1321-427f-aa17-267ca6975798/.default"  # Azure DevOps itself, the same in every tenant
 
 Result = TypeVar("Result")
 
 
 class AzurePipelines:
-    """Implements the port `Pipelines` for one organization.
-
-    With an empty token it signs in with azure-identity: managed or workload identity, or the developer's own login.
-    """
+    """Implements the port `Pipelines` for one organization, with a token as `Organization` takes it."""
 
     def __init__(self, url: str, token: str) -> None:
-        _cache_folder()
+        self._organization = Organization(url, token)
         from azure.devops.v7_1.build import BuildClient
         from azure.devops.v7_1.pipelines import PipelinesClient, models
 
         self._models = models
-        credentials = BasicAuthentication("", token) if token else _Entra()
-        # Not through the library's Connection: it would first ask with limits of its own where the build service is,
-        # which is at the organization's address. https://learn.microsoft.com/rest/api/azure/devops/build/builds/list
-        self._threads = ThreadPoolExecutor(THREADS, "azure-devops")  # each has its own connections
-        self._clients = _patient(PipelinesClient(url, credentials)), _patient(BuildClient(url, credentials))
+        self._clients = self._organization.client(PipelinesClient), self._organization.client(BuildClient)
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._organization.close()
 
     async def queue(self, request: RunRequest) -> Run:
         pipeline = request.pipeline
@@ -115,72 +91,8 @@ class AzurePipelines:
         return [_run(build, project) for build in builds]
 
     async def _call(self, work: Callable[[Any, Any], Result]) -> Result:
-        """Run a call of the pipelines client and the build client in a thread. Raises PeerError."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._work, work)
-
-    def _work(self, work: Callable[[Any, Any], Result]) -> Result:
-        try:
-            return work(*self._clients)
-        except (ClientException, AzureError, ValueError) as error:
-            raise _error(error) from error
-
-
-@cache
-def _cache_folder() -> None:
-    """A folder of this process for what the library learns about a URL: it would write it below the home directory and
-    believe it for twelve hours. It looks for the folder once, when it is imported.
-    """
-    folder = tempfile.mkdtemp(prefix="shipshape-azure-devops-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["AZURE_DEVOPS_CACHE_DIR"] = folder
-
-
-class _Entra(Authentication):
-    """Signs every request with a token that azure-identity keeps fresh."""
-
-    def __init__(self) -> None:
-        self._credential = DefaultAzureCredential()
-
-    def signed_session(self, session: Any = None) -> Any:
-        session = super().signed_session(session)
-        session.headers["Authorization"] = f"Bearer {self._credential.get_token(SCOPE).token}"
-        return session
-
-
-def _patient(client: Any) -> Any:
-    """Our limits instead of 100 s and three repeats, which only this object can be told."""
-    client.config.connection.timeout = TIMEOUT_S
-    client.config.retry_policy.retries = 0
-    client.config.retry_policy.policy.status_forcelist = ()  # or an answer of 5xx would be hidden from the hook
-    client.config.hooks.append(_take)
-    return client
-
-
-def _take(answer: Any, **_: Any) -> None:
-    """A hook of the library for every answer: it hides the status of those that ask to come again.
-
-    It also leaves the answer to some updates unread, and with it a connection open. Raises PeerUnavailable.
-    """
-    _ = answer.content
-    if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or answer.status_code >= 500:
-        pause = answer.headers.get("Retry-After", "")
-        reason = f"Azure DevOps answered {status_words(answer.status_code)}"
-        raise PeerUnavailable(reason, retry_after_s=float(pause) if pause.isdecimal() else None)
-
-
-def _error(error: Exception) -> PeerError:
-    """What a failure of the library means for us."""
-    if isinstance(error, AuthenticationError):
-        return PeerRefused("Azure DevOps refuses the token")
-    if isinstance(error, AzureError):
-        return PeerUnavailable("nobody gave us a token for Azure DevOps")
-    if isinstance(error, DeserializationError):
-        return PeerUnavailable("Azure DevOps answered nonsense, as it does to a token that has expired")
-    kind = getattr(error, "type_key", None)  # of the errors that the service explains itself
-    if kind is None and isinstance(error, ClientRequestError):
-        return PeerUnavailable("Azure DevOps cannot be reached, or fails")
-    text = f"Azure DevOps says: {str(error)[:300].rstrip('.')}"
-    return NotFound(text) if "NotFound" in str(kind) or "DoesNotExist" in str(kind) else PeerRefused(text)
+        """Run a call of the pipelines client and the build client. Raises PeerError."""
+        return await self._organization.call(lambda: work(*self._clients))
 
 
 def _run(build: Any, project: str) -> Run:
