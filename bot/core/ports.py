@@ -6,6 +6,7 @@ from typing import Protocol
 
 from bot.core.checks import Check, Sighting, Verdict
 from bot.core.conversations import Conversation, DueCard, Subject
+from bot.core.holds import Hold
 from bot.core.images import (
     Digest,
     ImageConfig,
@@ -126,6 +127,18 @@ class Store(Protocol):
     async def rejected(self, image: str) -> Rebuild | None:
         """The newest rebuild of this image that a person rejected."""
 
+    async def hold(self, image: str) -> Hold | None:
+        """What stops the image, also when its time is over and nobody has noticed yet."""
+
+    async def holds(self) -> dict[str, Hold]:
+        """All holds, by image."""
+
+    async def set_hold(self, hold: Hold, audit: AuditEntry) -> None:
+        """Add or replace the image's hold; the cards of the newest checks follow."""
+
+    async def lift_hold(self, hold: Hold, audit: AuditEntry) -> bool:
+        """End exactly this hold. False when it was replaced or is gone."""
+
     async def audit(self, entry: AuditEntry) -> None: ...
 
     async def claim_slot(self, slot: datetime, now: datetime) -> bool:
@@ -193,6 +206,10 @@ class CardStore(Protocol):
     async def rebuild(self, rebuild_id: str) -> Rebuild | None: ...
 
     async def rebuilds_by_id(self, ids: Iterable[str]) -> dict[str, Rebuild]: ...
+
+    async def hold(self, image: str) -> Hold | None: ...
+
+    async def holds(self) -> dict[str, Hold]: ...
 
 
 class Wake(Protocol):

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from bot.core.checks import Check, Sighting, Verdict
 from bot.core.conversations import Conversation, DueCard, Subject
+from bot.core.holds import Hold
 from bot.core.images import Digest
 from bot.core.rebuilds import AuditEntry, Rebuild, State
 from bot.errors import ConfigError, Conflict
@@ -171,6 +172,37 @@ class SqlStore:
     async def audit_rows(self) -> list[dict[str, Any]]:
         """All audit rows, oldest first."""
         return [dict(row._mapping) for row in await self._rows(select(t.audit).order_by(t.audit.c.id))]
+
+    # Holds
+
+    async def hold(self, image: str) -> Hold | None:
+        rows = await self._rows(select(t.holds.c.body).where(t.holds.c.image == image))
+        return _decode(rows[0].body, Hold) if rows else None
+
+    async def holds(self) -> dict[str, Hold]:
+        return {row.image: _decode(row.body, Hold) for row in await self._rows(select(t.holds))}
+
+    async def set_hold(self, hold: Hold, audit: AuditEntry) -> None:
+        async with self._write() as connection:
+            upsert = self._insert(t.holds).values(image=hold.image, body=_encode(hold))
+            changed = {"body": upsert.excluded.body}
+            await connection.execute(upsert.on_conflict_do_update(index_elements=["image"], set_=changed))
+            await self._hold_changed(connection, audit)
+
+    async def lift_hold(self, hold: Hold, audit: AuditEntry) -> bool:
+        where = (t.holds.c.image == hold.image, t.holds.c.body == _encode(hold))
+        async with self._write() as connection:
+            lifted = await connection.execute(delete(t.holds).where(*where))
+            if lifted.rowcount == 1:
+                await self._hold_changed(connection, audit)
+            return lifted.rowcount == 1
+
+    async def _hold_changed(self, connection: AsyncConnection, audit: AuditEntry) -> None:
+        """Holds are shown on the cards of checks: those that people look at are the newest ones."""
+        newest = select(func.max(t.checks.c.id)).union(select(func.max(t.checks.c.id)).where(t.checks.c.told))
+        bump = update(t.checks).where(t.checks.c.id.in_(newest)).values(revision=t.checks.c.revision + 1)
+        await connection.execute(bump)
+        await connection.execute(insert(t.audit).values(**_audit_row(audit)))
 
     # Checks
 

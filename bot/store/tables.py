@@ -150,3 +150,38 @@ audit = Table(
     Column("comment", Text, nullable=False),
     Column("extra", JSON, nullable=False),
 )
+
+# At most one hold per image, be it a snooze or not.
+holds = Table(
+    "holds",
+    metadata,
+    Column("image", String(64), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
+# Plain messages to conversations that are about no check and no rebuild.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+# What arrived already: service hooks and queue messages can come more than once.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(256), primary_key=True),
+    Column("at", UtcDateTime, nullable=False, index=True),
+)
+
+# Documents that change, as they were fetched last.
+pages = Table(
+    "pages",
+    metadata,
+    Column("url", String(512), primary_key=True),
+    Column("etag", String(256), nullable=False),
+    Column("fetched_at", UtcDateTime, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)

@@ -1,0 +1,49 @@
+"""Holds: somebody said that an image is to stay as it is, for a while or until somebody releases it."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from bot.core.images import Digest
+from bot.core.rebuilds import Person
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+SHORTEST, LONGEST = timedelta(minutes=5), timedelta(days=365)
+
+
+class HoldKind(StrEnum):
+    """A hold stops everything. A snooze only puts off the question about one digest of the base."""
+
+    HOLD = "hold"
+    SNOOZE = "snooze"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """What stops an image. `until` is None when only a release ends it; `digest` is the base that a snooze is about."""
+
+    image: str
+    kind: HoldKind
+    by: Person
+    at: datetime
+    until: datetime | None = None
+    reason: str = ""
+    digest: Digest | None = None
+
+    def is_over(self, now: datetime) -> bool:
+        return self.until is not None and self.until <= now
+
+
+def parse_pause(text: str) -> timedelta | None:
+    """`3d`, `12h`, `90m` or `2w` as people type it; None when the word is not a duration at all.
+
+    Raises ValueError, with a sentence, for one that makes no sense.
+    """
+    match = re.fullmatch(r"(\d{1,6})([mhdw])", text.lower())
+    if match is None:
+        return None
+    pause = timedelta(**{UNITS[match[2]]: int(match[1])})
+    if not SHORTEST <= pause <= LONGEST:
+        raise ValueError(f"{text} makes no sense here: between five minutes and a year can be waited")
+    return pause
