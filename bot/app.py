@@ -23,6 +23,7 @@ from bot.config import Settings
 from bot.core.checker import Checker
 from bot.core.checking import CheckService
 from bot.core.images import Digest
+from bot.core.losses import Losses
 from bot.core.ports import Clock, DocumentCache
 from bot.core.runner import Runner
 from bot.core.service import Service
@@ -143,7 +144,8 @@ async def open_app(
         runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, timeout)
         hosts = settings.allowed_service_hosts + (("127.0.0.1", "localhost") if settings.allow_anonymous else ())
         connectors = Connectors(session, tokens, hosts)
-        notifier = Notifier(store, connectors, catalog, clock)
+        losses = Losses(store, clock, wakes)
+        notifier = Notifier(store, connectors, catalog, clock, losses)
         schedule = Schedule(settings.schedule, settings.timezone, clock, checks.check_slot)
         desk = Desk(
             service=service,
@@ -153,9 +155,8 @@ async def open_app(
             next_check=schedule.upcoming,
             deliver=notifier.deliver,
         )
-        adapter = Adapter(
-            _inbound(settings, session, clock), connectors, settings.tenants, Turns(desk, store, connectors)
-        )
+        turns = Turns(desk, store, connectors, losses)
+        adapter = Adapter(_inbound(settings, session, clock), connectors, settings.tenants, turns)
         metrics = Metrics(store, registry, repository)
         web_app = routes.create(adapter, lambda: _ready(store), metrics)
         url = await stack.enter_async_context(_listening(web_app, settings))

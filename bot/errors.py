@@ -7,6 +7,7 @@ BotError
 ├── PeerError              one image, one run or one card is affected; the reason is shown, the rest goes on
 │   ├── PeerUnavailable    try again later (`retry_after_s` when the peer said when)
 │   └── PeerRefused        trying again will not help until somebody changes something
+│       ├── Denied         the peer does not let us in
 │       └── NotFound       the peer says that the thing does not exist
 ├── RequestError           what arrived over HTTP is not served
 │   ├── Malformed          400
@@ -59,6 +60,10 @@ class PeerUnavailable(PeerError):
 
 class PeerRefused(PeerError):
     """The peer understood and said no (denied, invalid, gone)."""
+
+
+class Denied(PeerRefused):
+    """The peer does not let us in."""
 
 
 class NotFound(PeerRefused):

@@ -17,7 +17,7 @@ class ConversationKind(StrEnum):
 class Conversation:
     """A conversation the bot may post to. `id` is without `;messageid=`: a channel, not one of its threads.
 
-    `images` are the images it is told about; empty means all of them.
+    `images` are the images it is told about; empty means all of them. `team_id` is of the team that owns a channel.
     """
 
     id: str
@@ -26,6 +26,7 @@ class Conversation:
     tenant_id: str = ""
     name: str = ""
     bot_id: str = ""
+    team_id: str = ""
     subscribed: bool = False
     images: tuple[str, ...] = ()
 
@@ -34,11 +35,28 @@ class Conversation:
 
 
 class Subject(StrEnum):
-    """What a card is about. A notice is a reply that rings, with mentions, when a rebuild ended."""
+    """What a card is about. A notice is a reply that rings, with mentions, when a rebuild ended.
+
+    An announcement is a plain message that is about no check and no rebuild.
+    """
 
     CHECK = "check"
     REBUILD = "rebuild"
     NOTICE = "notice"
+    ANNOUNCEMENT = "announcement"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """Something that people have to know, told once in plain text.
+
+    With an `image` it goes to those who are told about that image, else to everybody who is subscribed.
+    """
+
+    id: int = 0
+    at: datetime
+    text: str
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from bot.core.checks import Check, Sighting, Verdict
-from bot.core.conversations import Conversation, DueCard, Subject
+from bot.core.conversations import Announcement, Conversation, DueCard, Subject
 from bot.core.holds import Hold
 from bot.core.images import (
     Digest,
@@ -141,6 +141,12 @@ class Store(Protocol):
 
     async def audit(self, entry: AuditEntry) -> None: ...
 
+    async def announce(self, announcement: Announcement) -> None:
+        """Want a message in all subscribed conversations, or in those that are told about its image."""
+
+    async def reach(self) -> tuple[int, int]:
+        """How many subscribed conversations can be reached, and how many are gone."""
+
     async def claim_slot(self, slot: datetime, now: datetime) -> bool:
         """Whether the scheduled slot is ours to run: nobody has finished it, and no other replica is at it.
 
@@ -181,8 +187,19 @@ class CardStore(Protocol):
     async def save_conversation(self, conversation: Conversation) -> None:
         """Add or replace a conversation; one that was gone is back."""
 
-    async def mark_gone(self, conversation_id: str, now: datetime) -> None:
-        """Post nothing more to a conversation until it says something again."""
+    async def team(self, team_id: str) -> list[Conversation]:
+        """The known channels of a team."""
+
+    async def mark_gone(self, conversation_id: str, now: datetime, announcement: Announcement | None = None) -> bool:
+        """Post nothing more to a conversation until it says something again, and tell the others.
+
+        False when that was known already; then nobody is told.
+        """
+
+    async def announcement(self, announcement_id: int) -> Announcement | None: ...
+
+    async def reach(self) -> tuple[int, int]:
+        """How many subscribed conversations can be reached, and how many are gone."""
 
     async def due_cards(self, now: datetime) -> list[DueCard]:
         """Cards that are wanted and not delivered in their present revision, oldest first; not those on a pause."""

@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, InvalidRequestError, S
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bot.core.checks import Check, Sighting, Verdict
-from bot.core.conversations import Conversation, DueCard, Subject
+from bot.core.conversations import Announcement, Conversation, DueCard, Subject
 from bot.core.holds import Hold
 from bot.core.images import Digest
 from bot.core.rebuilds import AuditEntry, Rebuild, State
@@ -306,11 +306,38 @@ class SqlStore:
             upsert = self._insert(t.conversations).values(id=conversation.id, **row)
             await connection.execute(upsert.on_conflict_do_update(index_elements=["id"], set_=row))
 
-    async def mark_gone(self, conversation_id: str, now: datetime) -> None:
-        """Post nothing more to a conversation until it says something again."""
+    async def team(self, team_id: str) -> list[Conversation]:
+        known = [_decode(row.body, Conversation) for row in await self._rows(select(t.conversations.c.body))]
+        return [conversation for conversation in known if conversation.team_id == team_id]
+
+    async def mark_gone(self, conversation_id: str, now: datetime, announcement: Announcement | None = None) -> bool:
+        """Post nothing more to a conversation until it says something again, and tell the others."""
+        where = (t.conversations.c.id == conversation_id, t.conversations.c.gone_at.is_(None))
         async with self._write() as connection:
-            mark = update(t.conversations).where(t.conversations.c.id == conversation_id).values(gone_at=now)
-            await connection.execute(mark)
+            marked = await connection.execute(update(t.conversations).where(*where).values(gone_at=now))
+            if marked.rowcount and announcement:
+                await self._announce(connection, announcement)
+        return bool(marked.rowcount)
+
+    async def reach(self) -> tuple[int, int]:
+        rows = await self._rows(select(t.conversations.c.gone_at).where(t.conversations.c.subscribed))
+        gone = sum(row.gone_at is not None for row in rows)
+        return len(rows) - gone, gone
+
+    async def announce(self, announcement: Announcement) -> None:
+        async with self._write() as connection:
+            await self._announce(connection, announcement)
+
+    async def announcement(self, announcement_id: int) -> Announcement | None:
+        rows = await self._rows(select(t.announcements.c.body).where(t.announcements.c.id == announcement_id))
+        return replace(_decode(rows[0].body, Announcement), id=announcement_id) if rows else None
+
+    async def _announce(self, connection: AsyncConnection, announcement: Announcement) -> None:
+        row = {"at": announcement.at, "body": _encode(announcement)}
+        key = (await connection.execute(insert(t.announcements).values(row))).inserted_primary_key
+        for conversation in await self._reachable(connection):
+            if conversation.wants(announcement.image) if announcement.image else conversation.subscribed:
+                await self._want_card(connection, Subject.ANNOUNCEMENT, str(key[0] if key else 0), conversation)
 
     async def subscribed(self) -> list[Conversation]:
         """The conversations that are told about checks and rebuilds, and can be reached."""
@@ -413,7 +440,7 @@ def _sighting(digest: Digest, rows: list[Row[Any]]) -> Sighting:
 
 
 def _due() -> Select[Any]:
-    """Cards joined with their subject's revision. A notice never changes: its revision is 1."""
+    """Cards joined with their subject's revision. Notices and announcements never change: their revision is 1."""
     cards, checks, rebuilds, conversations = t.cards, t.checks, t.rebuilds, t.conversations
     of_check = (cards.c.subject == Subject.CHECK) & (cards.c.subject_id == cast(checks.c.id, String))
     of_rebuild = (cards.c.subject == Subject.REBUILD) & (cards.c.subject_id == rebuilds.c.id)

@@ -15,12 +15,19 @@ from botbuilder.schema import Activity, ResourceResponse
 from msrest.serialization import Model
 
 from bot.core.hosts import is_loopback
-from bot.errors import Forbidden, NotFound, PeerRefused, PeerUnavailable
+from bot.errors import Denied, Forbidden, NotFound, PeerRefused, PeerUnavailable
 from bot.teams.tokens import OutboundTokens
 
 TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
 # Teams asks to repeat these. https://learn.microsoft.com/microsoftteams/platform/bots/how-to/rate-limit
 LATER = frozenset({408, 412, 429, 500, 502, 503, 504})
+# https://learn.microsoft.com/microsoftteams/platform/bots/build-conversational-capability#status-codes-from-bot-conversational-apis
+GONE = {
+    "ConversationNotFound": "it no longer exists",
+    "ConversationBlockedByUser": "the bot was blocked there",
+    "BotNotInConversationRoster": "the bot was removed from it",
+    "BotDisabledByAdmin": "an administrator disabled the bot",
+}
 
 
 class Connector:
@@ -33,7 +40,7 @@ class Connector:
         self.conversations = self
 
     async def send_to_conversation(self, conversation_id: str, activity: Activity) -> ResourceResponse:
-        """Post a new activity. Raises PeerUnavailable, PeerRefused; NotFound when the conversation is gone."""
+        """Post a new activity. Raises PeerUnavailable, PeerRefused, Denied; NotFound when the conversation is gone."""
         return await self._send("POST", f"/v3/conversations/{quote(conversation_id, safe='')}/activities", activity)
 
     async def reply_to_activity(self, conversation_id: str, activity_id: str, activity: Activity) -> ResourceResponse:
@@ -118,6 +125,8 @@ async def _error(response: aiohttp.ClientResponse) -> Exception:
         return PeerUnavailable(words, retry_after_s=float(after) if after.isdecimal() else None)
     if response.status == HTTPStatus.UNAUTHORIZED:
         return PeerUnavailable(words)  # a token that was just revoked or a clock that is off: both pass
-    gone = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
-    blocked = {"ConversationBlockedByUser", "BotNotInConversationRoster", "BotDisabledByAdmin"}
-    return NotFound(words) if response.status in gone or code in blocked else PeerRefused(words)
+    if code in GONE:
+        return NotFound(f"{GONE[code]} ({words})")
+    if response.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        return NotFound(words)
+    return Denied(words) if response.status == HTTPStatus.FORBIDDEN else PeerRefused(words)

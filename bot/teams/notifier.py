@@ -16,8 +16,9 @@ from botbuilder.schema import Activity, Attachment, ChannelAccount, Mention
 
 from bot.core.conversations import Conversation, ConversationKind, DueCard, Subject
 from bot.core.images import PlatformImage
+from bot.core.losses import Losses
 from bot.core.ports import CardStore, Clock
-from bot.errors import BotError, NotFound, PeerUnavailable
+from bot.errors import BotError, Denied, NotFound, PeerUnavailable
 from bot.teams.cards.card import Card
 from bot.teams.cards.check import check_card
 from bot.teams.cards.notice import Notice, notice
@@ -29,18 +30,25 @@ logger = logging.getLogger(__name__)
 CARD_TYPE = "application/vnd.microsoft.card.adaptive"
 LONGEST_PAUSE_S = 3600
 CLAIM = timedelta(minutes=1)  # longer than a call to Teams may take
+DENIALS = 10  # as many refusals of one card, which take some minutes, and the conversation is gone
 
 
 class Notifier:
     """Brings every conversation's cards up to date. `deliver` may be called by anybody at any time."""
 
     def __init__(
-        self, store: CardStore, connectors: Connectors, catalog: Mapping[str, PlatformImage], clock: Clock
+        self,
+        store: CardStore,
+        connectors: Connectors,
+        catalog: Mapping[str, PlatformImage],
+        clock: Clock,
+        losses: Losses,
     ) -> None:
         self._store = store
         self._connectors = connectors
         self._catalog = catalog
         self._clock = clock
+        self._losses = losses
         self.one_pass = asyncio.Lock()
 
     async def deliver(self) -> None:
@@ -60,11 +68,13 @@ class Notifier:
                 await self._deliver_one(card)
             except NotFound as error:
                 if card.activity_id is None:
-                    logger.warning("conversation %s is gone: %s", card.conversation.id, error)
-                    await self._store.mark_gone(card.conversation.id, self._clock.now())
+                    await self._losses.conversation(card.conversation.id, str(error))
                     return
                 await self._post_anew(card)
             except BotError as error:
+                if isinstance(error, Denied) and card.attempts + 1 >= DENIALS:
+                    await self._losses.conversation(card.conversation.id, str(error))
+                    return
                 logger.warning("%s %s cannot be delivered yet: %s", card.subject, card.subject_id, error)
                 await self._store.card_failed(card, self._clock.now() + _pause(card, error))
                 if isinstance(error, PeerUnavailable):
@@ -107,6 +117,9 @@ class Notifier:
     async def _render(self, card: DueCard) -> Activity | None:
         """What the card looks like now; None when its subject no longer exists."""
         now = self._clock.now()
+        if card.subject is Subject.ANNOUNCEMENT:
+            announcement = await self._store.announcement(int(card.subject_id))
+            return notice_activity(Notice(text=escape(announcement.text), mentions=())) if announcement else None
         if card.subject is Subject.CHECK:
             check = await self._store.check(int(card.subject_id))
             if check is None:

@@ -11,6 +11,7 @@ from botbuilder.core import ActivityHandler, InvokeResponse, TurnContext
 from botbuilder.schema import Activity
 
 from bot.core.conversations import Conversation, ConversationKind
+from bot.core.losses import Losses
 from bot.core.ports import CardStore
 from bot.core.rebuilds import Person
 from bot.errors import BotError, CommandError, NotFound
@@ -29,18 +30,25 @@ MESSAGE = "application/vnd.microsoft.activity.message"
 CARD = "application/vnd.microsoft.card.adaptive"
 LONGEST_INPUT = 1000
 REMEMBERED = 10_000  # conversations; a tenant has fewer that talk within a minute
+# https://learn.microsoft.com/microsoftteams/platform/bots/how-to/conversations/subscribe-to-conversation-events
+TEAM_EVENTS = {
+    "teamArchived": "its team was archived",
+    "teamDeleted": "its team was deleted",
+    "teamHardDeleted": "its team was deleted",
+}
 
 
 class Turns(ActivityHandler):  # type: ignore[misc]
     """The bot, as the SDK's adapter sees it."""
 
-    def __init__(self, desk: Desk, conversations: CardStore, connectors: Connectors) -> None:
+    def __init__(self, desk: Desk, conversations: CardStore, connectors: Connectors, losses: Losses) -> None:
         super().__init__()
         self._desk = desk
         self._conversations = conversations
         self._connectors = connectors
+        self._losses = losses
         self._principal_names: dict[str, str] = {}
-        self._remembered: dict[Conversation, datetime] = {}  # and in which minute
+        self._remembered: dict[Conversation, tuple[datetime, int]] = {}  # in which minute, and after how many losses
 
     async def on_message_activity(self, turn_context: TurnContext) -> None:
         activity = turn_context.activity
@@ -70,19 +78,31 @@ class Turns(ActivityHandler):  # type: ignore[misc]
         https://learn.microsoft.com/microsoftteams/platform/bots/how-to/conversations/subscribe-to-conversation-events
         """
         activity = turn_context.activity
-        if (activity.action or "").startswith("remove"):
-            await self._conversations.mark_gone(_conversation(activity).id, self._desk.clock.now())
-            return
-        await self._remember(activity, installed=True)
+        if activity.action == "remove":
+            await self._removed(activity)
+        elif activity.action != "remove-upgrade":  # a newer version of the app follows
+            await self._remember(activity, installed=True)
 
     async def on_conversation_update_activity(self, turn_context: TurnContext) -> None:
         activity = turn_context.activity
-        bot_id = activity.recipient.id
+        bot_id, data = activity.recipient.id, _channel_data(activity)
+        event = str(data.get("eventType"))
         if any(member.id == bot_id for member in activity.members_removed or []):
-            await self._conversations.mark_gone(_conversation(activity).id, self._desk.clock.now())
+            await self._removed(activity)
+        elif event in TEAM_EVENTS:
+            await self._losses.team(_id_in(data, "team"), TEAM_EVENTS[event])
+        elif event == "channelDeleted":
+            await self._losses.conversation(_id_in(data, "channel"), "it was deleted")
         else:
             added = any(member.id == bot_id for member in activity.members_added or [])
             await self._remember(activity, installed=added)
+
+    async def _removed(self, activity: Activity) -> None:
+        """From a chat, or from a team and with it from all of its channels."""
+        gone = _conversation(activity)
+        await self._losses.conversation(gone.id, "the bot was removed from it")
+        if gone.team_id:
+            await self._losses.team(gone.team_id, "the bot was removed from its team")
 
     async def _answer(self, ask: Ask, verb: str, data: Mapping[str, Any]) -> Card | None:
         inputs = {key: clean(value)[:LONGEST_INPUT] for key, value in arguments(data).items()}
@@ -102,22 +122,28 @@ class Turns(ActivityHandler):  # type: ignore[misc]
 
     async def _remember(self, activity: Activity, *, installed: bool) -> Conversation:
         """Keep where to post; what somebody decided about a known conversation stays."""
-        seen, now = _conversation(activity), self._desk.clock.now()
-        if not installed and self._remembered.get(seen) == now.replace(second=0, microsecond=0):
+        seen = _conversation(activity)
+        moment = (self._desk.clock.now().replace(second=0, microsecond=0), self._losses.count)
+        if not installed and self._remembered.get(seen) == moment:
             return seen
         known = await self._conversations.conversation(seen.id)
-        subscribe = installed and known is None and seen.kind is not ConversationKind.PERSONAL
-        merged = replace(
-            seen,
-            name=seen.name or (known.name if known else ""),
-            subscribed=known.subscribed if known else subscribe,
-            images=known.images if known else (),
-        )
+        if known is None:
+            merged = replace(seen, subscribed=installed and seen.kind is not ConversationKind.PERSONAL)
+        else:
+            merged = replace(
+                known,
+                service_url=seen.service_url,
+                kind=seen.kind,
+                tenant_id=seen.tenant_id,
+                name=seen.name or known.name,
+                bot_id=seen.bot_id,
+                team_id=seen.team_id or known.team_id,
+            )
         # Also when nothing changed: a conversation that was gone is back by saying something.
         await self._conversations.save_conversation(merged)
         if len(self._remembered) >= REMEMBERED:
             self._remembered.clear()
-        self._remembered[seen] = now.replace(second=0, microsecond=0)
+        self._remembered[seen] = moment
         return seen
 
     async def _identify(self, person: Person, conversation: Conversation) -> Person:
@@ -165,9 +191,8 @@ def _invoke_body(answer: Card | None) -> dict[str, Any]:
 
 def _conversation(activity: Activity) -> Conversation:
     """The conversation without its thread. Outside of Teams a conversation is a personal one."""
-    raw = activity.conversation
+    raw, data = activity.conversation, _channel_data(activity)
     kinds = {kind.value: kind for kind in ConversationKind}
-    data = activity.channel_data if isinstance(activity.channel_data, dict) else {}
     channel = data.get("channel")
     return Conversation(
         id=raw.id.partition(";messageid=")[0],
@@ -176,4 +201,15 @@ def _conversation(activity: Activity) -> Conversation:
         tenant_id=tenant_of(data, {}),
         name=str((channel or {}).get("name") or raw.name or "") if isinstance(channel, dict | None) else "",
         bot_id=activity.recipient.id if activity.recipient else "",
+        team_id=_id_in(data, "team"),
     )
+
+
+def _channel_data(activity: Activity) -> Mapping[str, Any]:
+    return activity.channel_data if isinstance(activity.channel_data, dict) else {}
+
+
+def _id_in(data: Mapping[str, Any], key: str) -> str:
+    """The id of the team or channel that an activity is about; empty when it is about none."""
+    value = data.get(key)
+    return str(value.get("id") or "") if isinstance(value, dict) else ""

@@ -21,6 +21,9 @@ class Metrics:
         self.turns = Counter("shipshape_turns", "Activities received", registry=own)
         self._images = Gauge("shipshape_images", "Images by the result of their last check", ["status"], registry=own)
         self._open = Gauge("shipshape_open_rebuilds", "Rebuilds that have not ended", ["state"], registry=own)
+        self._reach = Gauge(
+            "shipshape_conversations", "Conversations that are told about checks and rebuilds", ["state"], registry=own
+        )
         self._checked = Gauge("shipshape_last_check_timestamp_seconds", "When the last check was done", registry=own)
 
     async def text(self) -> bytes:
@@ -31,6 +34,9 @@ class Metrics:
             self._images.labels(status).set(found[status])
         for state in OPEN:
             self._open.labels(state).set(standing[state])
+        reachable, gone = await self._store.reach()
+        self._reach.labels("reachable").set(reachable)
+        self._reach.labels("gone").set(gone)
         if latest := await self._store.latest_check():
             self._checked.set(latest.checked_at.timestamp())
         return generate_latest(self._collectors)

@@ -134,6 +134,10 @@ class _Failure:
     code: str
     times: int
     after: bool
+    where: str
+
+    def meets(self, method: str, conversation: str) -> bool:
+        return self.times > 0 and self.method == method and conversation.startswith(self.where)
 
 
 @dataclass
@@ -192,8 +196,11 @@ class Teams:
 
     # What people do
 
-    def channel(self, name: str = "platform-images") -> "Place":
-        return Place(self, f"19:{name}@thread.tacv2", "channel", ALEX)
+    def channel(self, name: str = "platform-images", team: str = "platform") -> "Place":
+        return Place(self, f"19:{name}@thread.tacv2", "channel", ALEX, f"19:{team}@thread.tacv2")
+
+    def group(self, name: str = "release-room") -> "Place":
+        return Place(self, f"19:{name}@thread.v2", "groupChat", ALEX)
 
     def personal(self, user: User) -> "Place":
         return Place(self, f"a:{user.entra_id}", "personal", user)
@@ -228,9 +235,10 @@ class Teams:
         code: str = "",
         times: int = 1,
         after: bool = False,
+        where: "Place | None" = None,
     ) -> None:
-        """Refuse the next calls of a method; `after` does what was asked first, and loses the answer."""
-        self._failures.append(_Failure(method, status, headers or {}, code, times, after))
+        """Refuse the next calls of a method, in one conversation or in all; `after` does first what was asked."""
+        self._failures.append(_Failure(method, status, headers or {}, code, times, after, where.id if where else ""))
 
     async def until(self, condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
         """Wait until a condition holds, looking again whenever the bot calls. Fails after the deadline."""
@@ -297,7 +305,8 @@ class Teams:
         self.calls.append((request.method, request.path))
         if request.headers.get("Authorization") != f"Bearer {self._bot_token}":
             return _error(401, "Unauthorized")
-        failure = next((f for f in self._failures if f.method == request.method and f.times > 0), None)
+        where = request.match_info["conversation"]
+        failure = next((f for f in self._failures if f.meets(request.method, where)), None)
         activity = await request.json()
         self._check(activity)
         if failure is None or failure.after:
@@ -332,6 +341,7 @@ class Place:
     id: str
     kind: str
     owner: User
+    team: str = ""
 
     async def install(self) -> None:
         """Add the bot, as Teams tells it."""
@@ -380,7 +390,8 @@ class Place:
         user = user or self.owner
         data: Json = {"tenant": {"id": TENANT}}
         if self.kind == "channel":
-            data |= {"channel": {"id": self.id, "name": "Platform images"}, "team": {"id": "19:team@thread.tacv2"}}
+            name = self.id[3:].partition("@")[0].replace("-", " ").capitalize()
+            data |= {"channel": {"id": self.id, "name": name}, "team": {"id": self.team}}
         return {
             "id": str(uuid.uuid4()),
             "channelId": "msteams",
