@@ -240,6 +240,10 @@ class Teams:
         """Refuse the next calls of a method, in one conversation or in all; `after` does first what was asked."""
         self._failures.append(_Failure(method, status, headers or {}, code, times, after, where.id if where else ""))
 
+    def recover(self) -> None:
+        """Refuse nothing any more."""
+        self._failures.clear()
+
     async def until(self, condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
         """Wait until a condition holds, looking again whenever the bot calls. Fails after the deadline."""
         end = time.monotonic() + deadline_s
