@@ -22,6 +22,7 @@ from bot.clients.oci import OciRegistry
 from bot.config import Settings
 from bot.core.checker import Checker
 from bot.core.checking import CheckService
+from bot.core.holding import HoldService
 from bot.core.images import Digest
 from bot.core.losses import Losses
 from bot.core.ports import Clock, DocumentCache
@@ -75,6 +76,7 @@ class App:
     """Everything that runs, put together. `url` is where it listens."""
 
     url: str
+    checks: CheckService
     runner: Runner
     notifier: Notifier
     schedule: Schedule
@@ -150,6 +152,7 @@ async def open_app(
         desk = Desk(
             service=service,
             checks=checks,
+            holds=HoldService(service, store, clock, wakes),
             conversations=store,
             clock=clock,
             next_check=schedule.upcoming,
@@ -161,7 +164,7 @@ async def open_app(
         web_app = routes.create(adapter, lambda: _ready(store), metrics)
         url = await stack.enter_async_context(_listening(web_app, settings))
         loops = [
-            asyncio.create_task(_run_loop(runner, wakes.run_event, settings.poll_interval)),
+            asyncio.create_task(_run_loop(checks, runner, wakes.run_event, settings.poll_interval)),
             asyncio.create_task(_card_loop(notifier, store, wakes.card_event, clock, between_edits_s)),
         ]
         stack.push_async_callback(_stop, loops, runner, notifier)
@@ -169,7 +172,7 @@ async def open_app(
             await schedule.start()
             stack.callback(schedule.stop)
         logger.info("listening on %s", url)
-        yield App(url=url, runner=runner, notifier=notifier, schedule=schedule, store=store)
+        yield App(url=url, checks=checks, runner=runner, notifier=notifier, schedule=schedule, store=store)
 
 
 @asynccontextmanager
@@ -231,9 +234,10 @@ async def _listening(web_app: web.Application, settings: Settings) -> AsyncItera
         await runner.cleanup()
 
 
-async def _run_loop(runner: Runner, wake: asyncio.Event, poll_interval_s: float) -> None:
+async def _run_loop(checks: CheckService, runner: Runner, wake: asyncio.Event, poll_interval_s: float) -> None:
     while True:
         wake.clear()
+        await _kept_alive(checks.end_holds, fallback=None)
         active = await _kept_alive(runner.advance, fallback=True)
         await _wait(wake, poll_interval_s if active else IDLE_S)
 

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from bot.core.checker import Checker
 from bot.core.checks import Check, Status, Verdict
 from bot.core.conversations import Subject
-from bot.core.images import Mode, PlatformImage
+from bot.core.holds import Hold, HoldKind
+from bot.core.images import Digest, Mode, PlatformImage
 from bot.core.ports import Clock, Store, Wake
 from bot.core.rebuilds import AuditEntry, Cause, Person, Rebuild, State, braked, new_id
 from bot.core.runner import system_entry
@@ -66,6 +67,15 @@ class CheckService:
         await self._store.audit(AuditEntry(at=self._clock.now(), actor=person, action="check", comment=asked))
         return await self._check(images, conversation_id=conversation_id)
 
+    async def end_holds(self) -> None:
+        """Check the images whose hold is over, so that people are asked when they expect it, and forget the hold."""
+        now = self._clock.now()
+        for hold in (await self._store.holds()).values():
+            if hold.is_over(now):
+                if hold.image in self._catalog:
+                    await self._check([self._catalog[hold.image]])
+                await self._store.lift_hold(hold, _over(hold, now, "its time is over"))
+
     async def _check(
         self, images: Iterable[PlatformImage], slot: datetime | None = None, conversation_id: str | None = None
     ) -> Check:
@@ -119,6 +129,8 @@ class CheckService:
             if present and present.cause is not Cause.REQUESTED:
                 await self._close_needless(present, verdict)
             return None
+        if await self._stopped(verdict):
+            return present
         if present and await self._is_for(present, verdict):
             return present
         if present is None and (image.mode is Mode.NOTIFY or await self._rejected(verdict)):
@@ -144,13 +156,27 @@ class CheckService:
         return None
 
     async def _is_for(self, rebuild: Rebuild, verdict: Verdict) -> bool:
-        """Whether a rebuild is for the base as it is now, for the image's platforms; also when that cannot be read."""
-        if rebuild.new_digest is None or verdict.current_digest is None:
+        """Whether a rebuild is for the base as it is now."""
+        return await self._is_still(rebuild.new_digest, verdict)
+
+    async def _is_still(self, digest: Digest | None, verdict: Verdict) -> bool:
+        """Whether the base is still the same for the image's platforms; also when that cannot be read."""
+        if digest is None or verdict.current_digest is None:
             return True
         try:
-            return await self._checker.same_for(self._catalog[verdict.name], rebuild.new_digest, verdict.current_digest)
+            return await self._checker.same_for(self._catalog[verdict.name], digest, verdict.current_digest)
         except PeerError:
             return True
+
+    async def _stopped(self, verdict: Verdict) -> bool:
+        """Whether somebody holds the image, or put off the question about the base as it is now."""
+        hold, now = await self._store.hold(verdict.name), self._clock.now()
+        if hold is None or hold.is_over(now):
+            return False
+        if hold.kind is HoldKind.HOLD or await self._is_still(hold.digest, verdict):
+            return True
+        await self._store.lift_hold(hold, _over(hold, now, "the base moved again"))
+        return False
 
     async def _rejected(self, verdict: Verdict) -> bool:
         rejected = await self._store.rejected(verdict.name)
@@ -194,3 +220,7 @@ class CheckService:
             approved_at=now if automatic else None,
             expires_at=None if automatic else now + image.approval.expires,
         )
+
+
+def _over(hold: Hold, now: datetime, why: str) -> AuditEntry:
+    return AuditEntry(at=now, actor=None, action=f"end {hold.kind}", image=hold.image, comment=why)

@@ -1,6 +1,7 @@
 """Holds: somebody said that an image is to stay as it is, for a while or until somebody releases it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -33,6 +34,17 @@ class Hold:
 
     def is_over(self, now: datetime) -> bool:
         return self.until is not None and self.until <= now
+
+    def __str__(self) -> str:
+        """The end of a sentence: `on hold by Alex Wilber until 26 Nov 2026 14:00 UTC: breaks our proxy`."""
+        what = "on hold" if self.kind is HoldKind.HOLD else "snoozed"
+        until = f" until {self.until:%d %b %Y %H:%M} UTC" if self.until else ""
+        return f"{what} by {self.by.name}{until}" + (f": {self.reason}" if self.reason else "")
+
+
+def in_force(holds: Mapping[str, Hold], now: datetime) -> dict[str, Hold]:
+    """Those whose time is not over."""
+    return {image: hold for image, hold in holds.items() if not hold.is_over(now)}
 
 
 def parse_pause(text: str) -> timedelta | None:

@@ -14,6 +14,7 @@ from functools import partial
 from bot.core.checker import Checker
 from bot.core.checks import Status, Verdict
 from bot.core.conversations import Subject
+from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, PlatformImage, next_version
 from bot.core.ports import Clock, ImageRepository, Pipelines, Store, Wake
 from bot.core.rebuilds import (
@@ -70,7 +71,7 @@ class Runner:
     async def advance(self) -> bool:
         """One pass over everything that is open. Returns whether a run is under way or about to be."""
         async with self.one_pass:
-            await self._each(await self._store.rebuilds(states={State.AWAITING_APPROVAL}), self._expire)
+            await self._each(await self._store.rebuilds(states={State.AWAITING_APPROVAL}), self._watch)
             await self._each(await self._store.rebuilds(states={State.APPROVED}), self._queue)
             await self._follow(await self._store.rebuilds(states=WITH_RUN - {State.VERIFYING}))
             await self._each(await self._store.rebuilds(states={State.VERIFYING}), self._verify)
@@ -86,10 +87,22 @@ class Runner:
             except PeerError as error:
                 logger.warning("rebuild %s cannot go on: %s", rebuild.id, error)
 
-    async def _expire(self, rebuild: Rebuild) -> None:
+    async def _watch(self, rebuild: Rebuild) -> None:
+        """A question ends by itself when nobody decides in time, or when somebody stops its image."""
         now = self._clock.now()
         if rebuild.is_overdue(now):
             await self._save(rebuild, rebuild.move(State.EXPIRED, now), "expire")
+        elif hold := await self._stopped_by(rebuild):
+            await self._end(rebuild, State.SUPERSEDED, str(hold), show=())
+
+    async def _stopped_by(self, rebuild: Rebuild) -> Hold | None:
+        """The hold that ends a rebuild which has no run yet. A snooze is about the question for one digest only."""
+        hold = await self._store.hold(rebuild.image)
+        if hold is None or hold.is_over(self._clock.now()):
+            return None
+        asked = rebuild.state is State.AWAITING_APPROVAL and rebuild.cause is not Cause.REQUESTED
+        snoozed = asked and hold.digest in (None, rebuild.new_digest)
+        return hold if hold.kind is HoldKind.HOLD or snoozed else None
 
     # From approved to queued: reserve, queue, record
 
@@ -104,6 +117,8 @@ class Runner:
         try:
             if run := await self._run_of_an_earlier_attempt(rebuild, image):
                 await self._record(rebuild, run)
+            elif hold := await self._stopped_by(rebuild):
+                await self._end(rebuild, State.SUPERSEDED, str(hold), show=(Subject.REBUILD,))
             elif ready := await self._prepare(rebuild, image):
                 await self._reserve_and_queue(ready, image)
         except PeerError as error:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from bot.core.checker import Checker
 from bot.core.checks import Verdict
 from bot.core.conversations import Subject
+from bot.core.holds import Hold, HoldKind, in_force
 from bot.core.images import PlatformImage
 from bot.core.ports import Clock, Pipelines, Store, Wake
 from bot.core.rebuilds import (
@@ -42,6 +43,7 @@ class ImageStatus:
     verdict: Verdict | None
     open: Rebuild | None
     history: tuple[Rebuild, ...]
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +92,9 @@ class Service:
 
     async def _approve(self, rebuild: Rebuild, person: Person, comment: str) -> Rebuild:
         image = self.image(rebuild.image)
-        await self._must_be_approver(image, person, "approve", rebuild)
+        await self.must_be_approver(image, person, "approve", rebuild)
         self._must_wait(rebuild)
+        await self._must_not_be_on_hold(image.name)
         if objection := approval_counts(image.approval, rebuild, person):
             raise CommandError(objection)
         now = self._clock.now()
@@ -107,7 +110,7 @@ class Service:
         return await self._decide(which, person, lambda rebuild: self._reject(rebuild, person, reason))
 
     async def _reject(self, rebuild: Rebuild, person: Person, reason: str) -> Rebuild:
-        await self._must_be_approver(self.image(rebuild.image), person, "reject", rebuild)
+        await self.must_be_approver(self.image(rebuild.image), person, "reject", rebuild)
         self._must_wait(rebuild)
         if not reason:
             raise CommandError("A rejection needs a reason, for those who ask why.")
@@ -120,7 +123,7 @@ class Service:
 
     async def _cancel(self, rebuild: Rebuild, person: Person) -> Rebuild:
         if rebuild.requested_by is None or rebuild.requested_by.id != person.id:
-            await self._must_be_approver(self.image(rebuild.image), person, "cancel", rebuild)
+            await self.must_be_approver(self.image(rebuild.image), person, "cancel", rebuild)
         reason = f"cancelled by {person.name}"
         if not rebuild.is_open or rebuild.state is State.VERIFYING:
             raise CommandError(f"Nothing to cancel: {describe(rebuild)}.")
@@ -134,6 +137,7 @@ class Service:
     async def rebuild(self, name: str, person: Person, reason: str, conversation_id: str) -> Requested:
         """Rebuild without comparing with the registry. An approver's wish is a vote; anybody else's is a question."""
         image = self.image(name)
+        await self._must_not_be_on_hold(name)
         for _ in range(ATTEMPTS):
             present = await self._store.open_rebuild(image.name)
             try:
@@ -194,7 +198,10 @@ class Service:
                 continue
         raise CommandError("Somebody else is changing this rebuild; look at its card and try again.")
 
-    async def _must_be_approver(self, image: PlatformImage, person: Person, action: str, rebuild: Rebuild) -> None:
+    async def must_be_approver(
+        self, image: PlatformImage, person: Person, action: str, rebuild: Rebuild | None = None
+    ) -> None:
+        """Raises Refused, and leaves an audit row, when the catalog does not name the person."""
         if may_approve(image.approval, person):
             return
         entry = AuditEntry(
@@ -202,13 +209,19 @@ class Service:
             actor=person,
             action=f"{action} refused",
             image=image.name,
-            rebuild_id=rebuild.id,
-            old_state=rebuild.state,
-            new_state=rebuild.state,
+            rebuild_id=rebuild.id if rebuild else "",
+            old_state=rebuild.state if rebuild else "",
+            new_state=rebuild.state if rebuild else "",
         )
         await self._store.audit(entry)
         who = ", ".join(sorted(image.approval.approvers)) or "nobody"
-        raise Refused(f"You may not {action} rebuilds of {image.name}. The catalog names: {who}.")
+        what = f"{action} rebuilds of {image.name}" if rebuild else f"{action} {image.name}"
+        raise Refused(f"You may not {what}. The catalog names: {who}.")
+
+    async def _must_not_be_on_hold(self, name: str) -> None:
+        hold = await self.hold(name)
+        if hold and hold.kind is HoldKind.HOLD:
+            raise CommandError(f"{name} is {hold}. Release it first.", suggestion=f"release {name}")
 
     def _must_wait(self, rebuild: Rebuild) -> None:
         """A card can be pressed a year later: the row decides, not the button."""
@@ -256,6 +269,11 @@ class Service:
             return history[0]
         raise CommandError(f"{which} has never been rebuilt.")
 
+    async def hold(self, name: str) -> Hold | None:
+        """What stops the image now."""
+        hold = await self._store.hold(name)
+        return None if hold is None or hold.is_over(self._clock.now()) else hold
+
     async def status(self, name: str) -> ImageStatus:
         """What is known about one image; it is checked now when it never was.
 
@@ -283,12 +301,14 @@ class Service:
             verdict=latest[1],
             open=next((rebuild for rebuild in history if rebuild.is_open), None),
             history=tuple(rebuild for rebuild in history if not rebuild.is_open)[:3],
+            hold=await self.hold(name),
         )
 
     async def overview(self) -> list[ImageStatus]:
         """All images in the order of the catalog, as last checked."""
         latest = await self._store.latest_verdicts()
         open_ = {rebuild.image: rebuild for rebuild in await self._store.rebuilds(states=OPEN)}
+        holds = in_force(await self._store.holds(), self._clock.now())
         return [
             ImageStatus(
                 image=image,
@@ -296,6 +316,7 @@ class Service:
                 verdict=latest[image.name][1] if image.name in latest else None,
                 open=open_.get(image.name),
                 history=(),
+                hold=holds.get(image.name),
             )
             for image in self.catalog.values()
         ]

@@ -6,16 +6,19 @@ To add a command, write one function with `@command(...)` here.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bot.core.checking import CheckService
 from bot.core.conversations import Conversation
+from bot.core.holding import HoldService
+from bot.core.holds import parse_pause
 from bot.core.ports import CardStore, Clock
 from bot.core.rebuilds import Person, Rebuild, State
 from bot.core.service import Service, describe
 from bot.errors import CommandError
 from bot.teams.cards.card import Card
 from bot.teams.cards.help import help_card
+from bot.teams.cards.hold import hold_card
 from bot.teams.cards.listing import history_card, list_card, pending_card
 from bot.teams.cards.status import status_card
 from bot.teams.cards.text import text_card
@@ -30,6 +33,7 @@ class Desk:
 
     service: Service
     checks: CheckService
+    holds: HoldService
     conversations: CardStore
     clock: Clock
     next_check: Callable[[], datetime | None]
@@ -156,7 +160,10 @@ async def status(ask: Ask) -> Card | None:
 
 @command("check [IMAGE]", "compare with the registry now")
 async def check(ask: Ask) -> Card | None:
-    names = ask.images()
+    return await _check(ask, ask.images())
+
+
+async def _check(ask: Ask, names: list[str]) -> Card | None:
     checking = asyncio.ensure_future(ask.desk.checks.check(names, ask.person, ask.conversation.id))
     try:
         await asyncio.wait_for(asyncio.shield(checking), CHECK_PATIENCE_S)
@@ -216,6 +223,48 @@ async def pending(ask: Ask) -> Card:
 async def history(ask: Ask) -> Card:
     name = next(iter(ask.images()), None)
     return history_card(await ask.desk.service.history(name), name=name, now=ask.desk.clock.now())
+
+
+@command("snooze IMAGE 3d [reason]", "put off the question about the present base", decides=True)
+async def snooze(ask: Ask) -> Card:
+    name, rest = _image_and_rest(ask, "comment", "snooze IMAGE 3d", "snooze dotnet-sdk-8 3d")
+    pause, reason = _pause(ask.data["pause"], rest) if "pause" in ask.data else _pause(*_first(rest))
+    if pause is None:
+        raise CommandError("For how long? For example snooze dotnet-sdk-8 3d, with m, h, d or w.")
+    return hold_card(await ask.desk.holds.snooze(name, ask.person, pause, reason))
+
+
+@command("hold IMAGE [7d] reason", "leave an image as it is, until it is released or for a while", decides=True)
+async def hold(ask: Ask) -> Card:
+    name, rest = _image_and_rest(ask, "reason", "hold IMAGE reason", "hold dotnet-sdk-8 breaks our proxy")
+    pause, reason = (None, rest) if ask.pressed else _pause(*_first(rest))
+    return hold_card(await ask.desk.holds.hold(name, ask.person, reason, pause))
+
+
+@command("release IMAGE", "end a hold or a snooze, and check the image", decides=True)
+async def release(ask: Ask) -> Card | None:
+    name, _ = _image_and_rest(ask, "reason", "release IMAGE", "release dotnet-sdk-8")
+    await ask.desk.holds.release(name, ask.person)
+    return await _check(ask, [name])
+
+
+def _image_and_rest(ask: Ask, rest_key: str, usage: str, example: str) -> tuple[str, str]:
+    target, rest = ask.target_and_rest(rest_key)
+    return image_name(_needs(target, usage, example), ask.desk.service.catalog, ask.command), rest
+
+
+def _first(text: str) -> tuple[str, str]:
+    word, _, rest = text.partition(" ")
+    return word, rest.strip()
+
+
+def _pause(word: str, rest: str) -> tuple[timedelta | None, str]:
+    """The duration, and what follows it; without one the word belongs to what follows. Raises CommandError."""
+    try:
+        pause = parse_pause(word)
+    except ValueError as error:
+        raise CommandError(f"{error}.") from None
+    return (pause, rest) if pause else (None, f"{word} {rest}".strip())
 
 
 @command("subscribe [IMAGE…]", "tell this conversation about checks and rebuilds")

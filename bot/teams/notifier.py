@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 from botbuilder.schema import Activity, Attachment, ChannelAccount, Mention
 
 from bot.core.conversations import Conversation, ConversationKind, DueCard, Subject
+from bot.core.holds import in_force
 from bot.core.images import PlatformImage
 from bot.core.losses import Losses
 from bot.core.ports import CardStore, Clock
@@ -125,14 +126,15 @@ class Notifier:
             if check is None:
                 return None
             rebuilds = await self._store.rebuilds_by_id(v.rebuild_id for v in check.verdicts if v.rebuild_id)
-            images = card.conversation.images
-            return card_activity(check_card(check, rebuilds, self._catalog, images=images, now=now))
+            holds, images = in_force(await self._store.holds(), now), card.conversation.images
+            return card_activity(check_card(check, rebuilds, self._catalog, images=images, holds=holds, now=now))
         rebuild = await self._store.rebuild(card.subject_id)
         if rebuild is None:
             return None
         if card.subject is Subject.NOTICE:
             return notice_activity(notice(rebuild))
-        return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), now=now))
+        hold = in_force(await self._store.holds(), now).get(rebuild.image)
+        return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), hold=hold, now=now))
 
 
 def card_activity(card: Card) -> Activity:

@@ -3,15 +3,18 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from microsoft_teams.cards.core import Action, CardElement, Container, TextRun
 
 from bot.core.checks import Check, Evidence, Status, Verdict
+from bot.core.holds import Hold
 from bot.core.images import Mode, PlatformImage
 from bot.core.rebuilds import ENDED, Rebuild, State
 from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, more, run
-from bot.teams.cards.decisions import approve, reject
+from bot.teams.cards.decisions import approve, hold, reject, release, snooze
 from bot.teams.cards.formats import Safe, day, moment, time
+from bot.teams.cards.hold import hold_line
 from bot.teams.cards.states import FOUND, approvals, capital, decidable, digests, ending, row, standing, whole
 
 ORDER = (Status.STALE, Status.UNBUILT, Status.UNKNOWN)
@@ -24,6 +27,7 @@ class Finding:
     verdict: Verdict
     rebuild: Rebuild | None
     image: PlatformImage | None
+    hold: Hold | None = None
 
 
 def check_card(
@@ -32,9 +36,13 @@ def check_card(
     catalog: Mapping[str, PlatformImage],
     *,
     images: Collection[str] = (),
+    holds: Mapping[str, Hold] = MappingProxyType({}),
     now: datetime,
 ) -> Card:
-    """The card of one check. `rebuilds` are those its verdicts name, by id; `images` restricts the rows."""
+    """The card of one check. `rebuilds` are those its verdicts name, by id; `images` restricts the rows.
+
+    `holds` are those in force, by image.
+    """
     at = check.slot or check.checked_at
     name = f"{at:%A} check" if check.slot else "Check"
     title = [f"{name} · ", day(at) if check.slot else moment(at)]
@@ -44,10 +52,11 @@ def check_card(
     verdicts = [verdict for verdict in check.verdicts if not images or verdict.name in images]
     needy = [verdict for status in ORDER for verdict in verdicts if verdict.status is status]
     if not needy:
-        told = _all_fresh(verdicts)
+        told = _all_fresh(verdicts) + _stopped(verdicts, holds)
         return card(f"{name}: {told}", [heading(*title, f" · {told}")])
     findings = [
-        Finding(verdict, rebuilds.get(verdict.rebuild_id or ""), catalog.get(verdict.name)) for verdict in needy
+        Finding(verdict, rebuilds.get(verdict.rebuild_id or ""), catalog.get(verdict.name), holds.get(verdict.name))
+        for verdict in needy
     ]
     counts = [(status, sum(verdict.status is status for verdict in verdicts)) for status in (*ORDER, Status.FRESH)]
     top = [heading(*title), _counts(counts)]
@@ -61,6 +70,12 @@ def _all_fresh(verdicts: Sequence[Verdict]) -> str:
     if len(verdicts) == 1:
         return f"{verdicts[0].name} is fresh"
     return f"all {len(verdicts)} images are fresh" if verdicts else "no images"
+
+
+def _stopped(verdicts: Sequence[Verdict], holds: Mapping[str, Hold]) -> str:
+    """A fresh image that somebody holds is not simply fine."""
+    count = sum(verdict.name in holds for verdict in verdicts)
+    return f" · {count} on hold" if count else ""
 
 
 def _counts(counts: Sequence[tuple[Status, int]]) -> CardElement:
@@ -103,10 +118,16 @@ def _row(finding: Finding, now: datetime, *, detailed: bool) -> CardElement:
 
 def _first_line(finding: Finding) -> CardElement:
     verdict, rebuild = finding.verdict, finding.rebuild
-    if rebuild is None or verdict.status is Status.UNKNOWN:
+    if rebuild is None or verdict.status is Status.UNKNOWN or _is_stopped(finding):
         return row(verdict.name, FOUND[verdict.status])
     votes = approvals(rebuild, finding.image) if rebuild.state not in ENDED else ""
     return row(verdict.name, standing(rebuild), f" · {votes}" if votes else "")
+
+
+def _is_stopped(finding: Finding) -> bool:
+    """Whether a hold is all there is to say: what it did not stop is told instead."""
+    told = finding.rebuild and finding.rebuild.state not in (State.AWAITING_APPROVAL, State.SUPERSEDED)
+    return finding.hold is not None and not told
 
 
 def _more_lines(finding: Finding) -> list[CardElement]:
@@ -116,11 +137,13 @@ def _more_lines(finding: Finding) -> list[CardElement]:
         if rebuild:
             lines.append(line(f"Its rebuild {rebuild.id}: {standing(rebuild).words}.", subtle=True))
         return lines
-    if rebuild and rebuild.state is not State.AWAITING_APPROVAL:
+    if rebuild and rebuild.state is not State.AWAITING_APPROVAL and not _is_stopped(finding):
         told = ending(rebuild) if rebuild.state in ENDED else rebuild.version_tag
         return [line(capital(told) if rebuild.state in ENDED else told, subtle=True)] if told else []
     moved = digests(verdict.recorded_digest, verdict.current_digest) if verdict.recorded_digest else []
     lines = [line(*_since(verdict), subtle=True), *([line(*moved)] if moved else [])]
+    if finding.hold:
+        return [*lines, hold_line(finding.hold)]
     if rebuild and rebuild.reason:
         lines.append(line(capital(rebuild.reason), ".", subtle=True))
     return [*lines, *_silence(finding)]
@@ -159,6 +182,8 @@ def _silence(finding: Finding) -> list[CardElement]:
 
 
 def _actions(finding: Finding, now: datetime) -> list[Action | None]:
+    if _is_stopped(finding):
+        return [release(finding.verdict.name)]
     if finding.rebuild and finding.verdict.status is not Status.UNKNOWN and decidable(finding.rebuild, now):
         return [approve(finding.rebuild), reject(finding.rebuild)]
     if finding.verdict.rebuild_id is None and finding.image and finding.image.mode is Mode.NOTIFY:
@@ -173,6 +198,8 @@ def _details(finding: Finding) -> list[CardElement]:
     if verdict.version_tag and verdict.recorded_digest:
         lines += whole(f"{verdict.version_tag} is built on", verdict.recorded_digest)
     lines += whole(f"{verdict.base} is now", verdict.current_digest)
+    if finding.hold is None:
+        lines.append(action_set(snooze(verdict.name), hold(verdict.name)))
     if finding.rebuild and finding.rebuild.expires_at:
         lines.append(line(f"Rebuild {finding.rebuild.id}, open until ", moment(finding.rebuild.expires_at), "."))
     return lines

@@ -1,9 +1,11 @@
-"""Approve and Reject, wherever a rebuild waits."""
+"""The buttons that decide, and their inline forms."""
 
-from microsoft_teams.cards.core import Action
+from microsoft_teams.cards.core import Action, Choice, ChoiceSetInput
 
 from bot.core.rebuilds import Rebuild
 from bot.teams.cards.card import button, form, line, text_input
+
+PAUSES = (("1 day", "1d"), ("3 days", "3d"), ("1 week", "1w"), ("30 days", "30d"))
 
 
 def approve(rebuild: Rebuild) -> Action:
@@ -22,3 +24,25 @@ def cancel(rebuild: Rebuild) -> Action:
     told = "The run is stopped in Azure DevOps." if rebuild.run_id else "Nothing has been queued yet."
     confirm = button(f"Cancel {rebuild.image}", "cancel", style="destructive", target=rebuild.id)
     return form("Cancel…", [line(told)], confirm)
+
+
+def snooze(image: str) -> Action:
+    """An inline form: for how long, and why if somebody likes to say."""
+    pause = ChoiceSetInput(
+        id=f"pause.{image}",
+        label="Ask again in",
+        value="3d",
+        choices=[Choice(title=title, value=value) for title, value in PAUSES],
+    )
+    reason = text_input("comment", image, label="Reason, if there is one")
+    return form("Snooze…", [pause, reason], button(f"Snooze {image}", "snooze", target=image))
+
+
+def hold(image: str) -> Action:
+    """An inline form: whoever finds the hold wants to know why."""
+    reason = text_input("reason", image, label="Reason", required="A hold needs a reason.")
+    return form("Hold…", [reason], button(f"Hold {image}", "hold", target=image))
+
+
+def release(image: str) -> Action:
+    return button("Release", "release", target=image)

@@ -10,6 +10,7 @@ from bot.core.service import ImageStatus
 from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, more
 from bot.teams.cards.decisions import approve, reject
 from bot.teams.cards.formats import clean, moment, plural
+from bot.teams.cards.hold import WORDS
 from bot.teams.cards.states import (
     FOUND,
     Standing,
@@ -53,7 +54,8 @@ def _image(status: ImageStatus, now: datetime) -> CardElement:
     verdict = status.verdict
     version = status.image.version_of(verdict.version_tag) if verdict and verdict.version_tag else None
     rebuild = f" · {standing(status.open).words}" if status.open else ""
-    return row(status.image.name, found(verdict, now), rebuild, f" · {version}" if version else "")
+    hold = f" · {WORDS[status.hold.kind]}" if status.hold else ""
+    return row(status.image.name, found(verdict, now), hold, rebuild, f" · {version}" if version else "")
 
 
 def pending_card(rebuilds: list[Rebuild], *, now: datetime) -> Card | None:

@@ -4,11 +4,13 @@ from datetime import datetime
 
 from microsoft_teams.cards.core import Action, CardElement, Container, ContainerStyle
 
+from bot.core.holds import Hold
 from bot.core.images import PlatformImage
 from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote
 from bot.teams.cards.card import Card, band, button, card, details, fitting, heading, line, link, run, text_input
 from bot.teams.cards.decisions import approve, cancel, reject
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
+from bot.teams.cards.hold import hold_line
 from bot.teams.cards.states import (
     approvals,
     asked,
@@ -36,13 +38,15 @@ LOG_LINES, LOG_WIDTH, LOG_ROOM = 12, 160, 4_000
 MOST_VOTES = 5
 
 
-def rebuild_card(rebuild: Rebuild, image: PlatformImage | None, *, now: datetime) -> Card:
-    """The card of one rebuild. `image` is None when the catalog no longer has it."""
+def rebuild_card(rebuild: Rebuild, image: PlatformImage | None, *, hold: Hold | None = None, now: datetime) -> Card:
+    """The card of one rebuild. `image` is None when the catalog no longer has it; `hold` is in force."""
     title = heading(f"{rebuild.image} · {standing(rebuild).words}")
     body: list[CardElement] = [band(title, style=STYLES.get(rebuild.state, "accent"))]
     if rebuild.stages:
         body.append(stage_strip(rebuild.stages))
     body += _meaning(rebuild, image)
+    if hold:
+        body.append(hold_line(hold))
     if rebuild.state is State.FAILED and rebuild.log_tail:
         body.append(_log(rebuild.log_tail))
     body.append(_footer(rebuild, image))

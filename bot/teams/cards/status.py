@@ -8,9 +8,10 @@ from bot.core.checks import Evidence, Status, Verdict
 from bot.core.images import PlatformImage
 from bot.core.rebuilds import Rebuild, State
 from bot.core.service import ImageStatus
-from bot.teams.cards.card import Card, band, button, card, details, heading, line, link, run
-from bot.teams.cards.decisions import approve, reject
+from bot.teams.cards.card import Card, action_set, band, button, card, details, heading, line, link, run
+from bot.teams.cards.decisions import approve, hold, reject, release, snooze
 from bot.teams.cards.formats import Safe, clean, day, escape, moment, size
+from bot.teams.cards.hold import WORDS, hold_line
 from bot.teams.cards.states import approvals, decidable, found, standing, whole
 
 STYLES: dict[Status, ContainerStyle] = {
@@ -24,13 +25,16 @@ STYLES: dict[Status, ContainerStyle] = {
 def status_card(status: ImageStatus, *, next_check: datetime | None, now: datetime) -> Card:
     """The answer to `status IMAGE`."""
     image, verdict = status.image, status.verdict
-    words = found(verdict, now).words
+    words = found(verdict, now).words + (f" · {WORDS[status.hold.kind]}" if status.hold else "")
     top = band(heading(f"{image.name} · {words}"), style=STYLES[verdict.status] if verdict else "emphasis")
     body: list[CardElement] = [top]
     if verdict and verdict.status is Status.UNKNOWN:
         body.append(line("Could not be checked: ", verdict.reason))
+    if status.hold:
+        body.append(hold_line(status.hold))
     body.append(FactSet(facts=_facts(status, next_check), spacing="Small"))
-    hidden, why = details(image.name, *_details(image, verdict))
+    stop = [] if status.hold else [action_set(snooze(image.name) if status.open else None, hold(image.name))]
+    hidden, why = details(image.name, *_details(image, verdict), *stop)
     return card(f"{image.name}: {words}", [*body, hidden], [*_actions(status, now), why])
 
 
@@ -97,6 +101,8 @@ def _details(image: PlatformImage, verdict: Verdict | None) -> list[CardElement]
 def _actions(status: ImageStatus, now: datetime) -> list[Action | None]:
     if status.open and decidable(status.open, now):
         return [approve(status.open), reject(status.open)]
+    if status.hold and status.open is None:
+        return [release(status.image.name), button("History", "history", target=status.image.name)]
     history = button("History", "history", target=status.image.name)
     if status.open:
         return [link("Open run", status.open.run_url), history]
