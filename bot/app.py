@@ -128,8 +128,8 @@ async def open_app(
     `scheduled` False leaves the timer to the caller, who may call `app.schedule.run_due()`.
     """
     settings.require_serving()
-    catalog = load(settings.catalog)
     clock = clock or SystemClock()
+    catalog = load(settings.catalog, clock.now())
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(SqlStore(settings.database_url.get_secret_value()))
         registry, repository = await stack.enter_async_context(_sources(settings, store))

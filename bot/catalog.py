@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from bot.core.images import ApprovalRules, ImagePlatform, ImageReference, Mode, PipelineReference, PlatformImage
+from bot.core.windows import LONGEST_SEARCH, Windows, parse_span, zone
 from bot.errors import ConfigError
 
 NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
@@ -61,6 +62,19 @@ def _platform(text: str) -> str:
     return text
 
 
+def _span(value: object) -> object:
+    """YAML makes a date of what is not in quotes."""
+    text = value.isoformat() if type(value) is date else value
+    if isinstance(text, str):
+        parse_span(text)
+    return text
+
+
+def _zone(text: str) -> str:
+    zone(text)
+    return text
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -69,6 +83,7 @@ Duration = Annotated[
 Tag = Annotated[str, AfterValidator(_tag)]
 Platform = Annotated[str, AfterValidator(_platform)]
 Text = Annotated[str, Field(min_length=1)]
+Span = Annotated[str, BeforeValidator(_span)]
 
 
 class _Strict(BaseModel):
@@ -93,6 +108,20 @@ class ApprovalEntry(_Strict):
     )
 
 
+class WindowsEntry(_Strict):
+    """When a rebuild may start; deny wins over allow."""
+
+    timezone: Annotated[str, AfterValidator(_zone), Field(description="whose clocks count")] = "UTC"
+    allow: Annotated[
+        list[Span],
+        Field(description="the only times it may start; empty is any time", examples=[["mon-thu 08:00-17:00"]]),
+    ] = []
+    deny: Annotated[
+        list[Span],
+        Field(description="times it may not start", examples=[["fri 12:00-24:00", "2026-12-18..2027-01-06"]]),
+    ] = []
+
+
 class ImageEntry(_Strict):
     """One platform image, with the defaults filled in."""
 
@@ -111,6 +140,7 @@ class ImageEntry(_Strict):
         Field(strict=False, description="ask: approve first; auto: queue at once; notify: only tell"),
     ] = Mode.ASK
     approval: ApprovalEntry = Field(default_factory=ApprovalEntry)
+    windows: WindowsEntry = Field(default_factory=WindowsEntry)
 
 
 def schema() -> dict[str, Any]:
@@ -155,16 +185,19 @@ class Catalog(Mapping[str, PlatformImage]):
         return len(self._images)
 
 
-def load(path: Path) -> Catalog:
-    """Read the file. Raises ConfigError with one sentence per mistake, each with file and line."""
+def load(path: Path, now: datetime | None = None) -> Catalog:
+    """Read the file. Raises ConfigError with one sentence per mistake, each with file and line.
+
+    From `now` on (the present without it) every maintenance window has to open some time.
+    """
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
-    return parse(text, str(path))
+    return parse(text, str(path), now or datetime.now(UTC))
 
 
-def parse(text: str, source: str = "catalog") -> Catalog:
+def parse(text: str, source: str, now: datetime) -> Catalog:
     """Read the text of a catalog. Raises ConfigError."""
     try:
         lines = _Lines(yaml.compose(text, Loader=yaml.SafeLoader))
@@ -176,7 +209,7 @@ def parse(text: str, source: str = "catalog") -> Catalog:
         line = f":{mark.line + 1}" if mark else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ConfigError([f"{source}{line}: not YAML: {problem}"]) from None
-    return _Reader(source, lines).read(data)
+    return _Reader(source, lines, now).read(data)
 
 
 class _Lines:
@@ -211,9 +244,10 @@ class _Lines:
 
 
 class _Reader:
-    def __init__(self, source: str, lines: _Lines) -> None:
+    def __init__(self, source: str, lines: _Lines, now: datetime) -> None:
         self._source = source
         self._lines = lines
+        self._now = now
         self._problems: dict[tuple[int, str], None] = {}
 
     def read(self, data: object) -> Catalog:
@@ -286,6 +320,7 @@ class _Reader:
             elif image.parent and _circular(image, by_name):
                 self._problem(("images", image.name, "base"), "leads back to the image itself")
             self._rules(image)
+            self._opening(image)
 
     def _rules(self, image: PlatformImage) -> None:
         rules, path = image.approval, ("images", image.name, "approval")
@@ -293,6 +328,13 @@ class _Reader:
             path = ("defaults", "approval", "approvers")
         if image.mode is not Mode.NOTIFY and len(rules.approvers) < rules.required:
             self._problem(path, f"can never be met: {rules.required} needed, {len(rules.approvers)} named as approvers")
+
+    def _opening(self, image: PlatformImage) -> None:
+        path: tuple[str, ...] = ("images", image.name, "windows")
+        if not self._lines.has(path):
+            path = ("defaults", "windows")
+        if image.windows.next_open(self._now) is None:
+            self._problem(path, f"never opens in the next {LONGEST_SEARCH.days} days")
 
 
 def _circular(image: PlatformImage, by_name: Mapping[str, PlatformImage]) -> bool:
@@ -335,4 +377,5 @@ def _platform_image(name: str, entry: ImageEntry) -> PlatformImage:
             self_approve=entry.approval.self_approve,
             expires=entry.approval.expires,
         ),
+        windows=Windows.parse(entry.windows.timezone, entry.windows.allow, entry.windows.deny),
     )

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from bot.core.hosts import is_loopback
+from bot.core.windows import zone
 from bot.errors import ConfigError
 
 PREFIX = "SHIPSHAPE_"
@@ -79,8 +79,8 @@ class Settings(BaseModel):
     @classmethod
     def _known_zone(cls, value: str) -> str:
         try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
+            zone(value)
+        except ValueError:
             raise ValueError("is not a time zone such as UTC or Europe/Madrid") from None
         return value
 

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
+from bot.core.windows import ALWAYS, Windows
+
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
 REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
@@ -154,6 +156,7 @@ class PlatformImage:
     platforms: tuple[ImagePlatform, ...]
     mode: Mode = Mode.ASK
     approval: ApprovalRules
+    windows: Windows = ALWAYS
 
     @property
     def registry(self) -> str:
