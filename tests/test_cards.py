@@ -25,8 +25,9 @@ from bot.core.images import (
     PipelineReference,
     PlatformImage,
 )
-from bot.core.rebuilds import Cause, Person, Rebuild, Stage, StageState, State, Vote
+from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State, Vote
 from bot.core.service import ImageStatus
+from bot.core.windows import Windows
 from bot.teams.cards.card import BUDGET, Card, arguments
 from bot.teams.cards.check import check_card
 from bot.teams.cards.formats import age, clean, duration, escape, size
@@ -34,6 +35,7 @@ from bot.teams.cards.help import help_card
 from bot.teams.cards.listing import history_card, list_card, pending_card
 from bot.teams.cards.notice import notice
 from bot.teams.cards.rebuild import rebuild_card
+from bot.teams.cards.schedule import schedule_card
 from bot.teams.cards.status import status_card
 from bot.teams.cards.text import text_card
 
@@ -71,6 +73,10 @@ def platform_image(name: str = "dotnet-sdk-6", *, required: int = 1, mode: Mode 
         mode=mode,
         approval=ApprovalRules(approvers=frozenset({"platform-team@contoso.com"}), required=required),
     )
+
+
+def with_windows() -> PlatformImage:
+    return replace(platform_image(), windows=Windows.parse("UTC", ["daily 22:00-24:00"], ["2026-12-18..2027-01-06"]))
 
 
 def vote(person: Person = ALEX, comment: str = "") -> Vote:
@@ -237,6 +243,20 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "rebuild that cannot be queued": lambda: rebuild_card(
         rebuild(State.APPROVED, problem="Azure DevOps answered 503", next_attempt_at=NOW), platform_image(), now=NOW
     ),
+    "rebuild that waits for its window": lambda: rebuild_card(
+        rebuild(State.APPROVED, problem=WINDOW_CLOSED, next_attempt_at=NOW), platform_image(), now=NOW
+    ),
+    "rebuild whose window never opens": lambda: rebuild_card(
+        rebuild(State.APPROVED, problem=WINDOW_CLOSED), platform_image(), now=NOW
+    ),
+    "rebuild started outside its window": lambda: rebuild_card(
+        rebuild(State.QUEUED, override=vote(MEGAN, "security fix")), platform_image(), now=NOW
+    ),
+    "check row that waits for its window": lambda: check_of(
+        verdict(), rebuilds=[rebuild(State.APPROVED, problem=WINDOW_CLOSED, next_attempt_at=NOW)]
+    ),
+    "schedule": lambda: schedule_card("The next check is due on Monday.", [with_windows()] * 200, now=NOW),
+    "schedule alone": lambda: schedule_card("No check is scheduled.", [platform_image()], now=NOW),
     "rebuild requested": lambda: rebuild_card(
         rebuild(cause=Cause.REQUESTED, requested_by=MEGAN, reason="new certificate"), platform_image(), now=NOW
     ),
@@ -366,6 +386,7 @@ def hostile_cards(text: str) -> list[Card]:
         "reason": text,
         "requested_by": person,
         "votes": (vote(person, text),) * 9,
+        "override": vote(person, text),
         "ended_by": person,
         "ended_reason": text,
         "problem": text,

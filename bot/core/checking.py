@@ -12,7 +12,7 @@ from bot.core.conversations import Subject
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, Mode, PlatformImage
 from bot.core.ports import Clock, Store, Wake
-from bot.core.rebuilds import AuditEntry, Cause, Person, Rebuild, State, braked, new_id
+from bot.core.rebuilds import AuditEntry, Cause, Person, Rebuild, State, braked, new_id, until_open
 from bot.core.runner import system_entry
 from bot.errors import Conflict, PeerError
 
@@ -123,7 +123,7 @@ class CheckService:
 
     async def _request_for(self, verdict: Verdict, asked: list[str]) -> Rebuild | None:
         image, present = self._catalog[verdict.name], await self._present(verdict.name)
-        if verdict.status is Status.UNKNOWN or (present and present.state is not State.AWAITING_APPROVAL):
+        if verdict.status is Status.UNKNOWN or (present and not _replaceable(present)):
             return present
         if verdict.status is Status.FRESH:
             if present and present.cause is not Cause.REQUESTED:
@@ -207,7 +207,7 @@ class CheckService:
         now = self._clock.now()
         stopped = image.mode is Mode.AUTO and braked(await self._store.history(image.name, HISTORY))
         automatic = image.mode is Mode.AUTO and not stopped
-        return Rebuild(
+        request = Rebuild(
             id=new_id(),
             image=image.name,
             state=State.APPROVED if automatic else State.AWAITING_APPROVAL,
@@ -220,6 +220,12 @@ class CheckService:
             approved_at=now if automatic else None,
             expires_at=None if automatic else now + image.approval.expires,
         )
+        return until_open(request, image.windows, now) if automatic else request
+
+
+def _replaceable(present: Rebuild) -> bool:
+    """Whether a question may take its place: it is one itself, or an approval that waits for its window."""
+    return present.state is State.AWAITING_APPROVAL or (present.waits_for_window and bool(present.votes))
 
 
 def _over(hold: Hold, now: datetime, why: str) -> AuditEntry:

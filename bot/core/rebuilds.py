@@ -14,9 +14,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from bot.core.images import ApprovalRules, Digest, PipelineReference
+from bot.core.windows import Windows
 
 ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that read like digits: people type these
 FAILURES_THAT_BRAKE = 3
+WINDOW_CLOSED = "waits for its maintenance window"
 
 
 class State(StrEnum):
@@ -154,6 +156,7 @@ class Rebuild:
     requested_by: Person | None = None  # None: a check asked
     votes: tuple[Vote, ...] = ()
     expires_at: datetime | None = None
+    override: Vote | None = None  # who started it outside its window
     ended_by: Person | None = None
     ended_reason: str = ""
     successor: str | None = None  # the rebuild that took over when this one was superseded
@@ -183,9 +186,15 @@ class Rebuild:
 
     @property
     def people(self) -> tuple[Person, ...]:
-        """Whoever asked, approved or ended it, each once, in that order."""
-        everyone = [self.requested_by, *(vote.person for vote in self.votes), self.ended_by]
+        """Whoever asked, approved, started or ended it, each once, in that order."""
+        acts = (*self.votes, *([self.override] if self.override else []))
+        everyone = [self.requested_by, *(vote.person for vote in acts), self.ended_by]
         return tuple({person.id: person for person in everyone if person}.values())
+
+    @property
+    def waits_for_window(self) -> bool:
+        """Whether it is approved and its window was closed at the last look; `next_attempt_at` is when that opens."""
+        return self.state is State.APPROVED and self.problem == WINDOW_CLOSED
 
     def is_overdue(self, now: datetime) -> bool:
         """Whether nobody decided in time."""
@@ -200,6 +209,13 @@ class Rebuild:
         moment = moments.get(to) or ("ended_at" if to in ENDED else None)
         changed = replace(self, state=to, problem="", next_attempt_at=None)
         return replace(changed, **{moment: now}) if moment else changed  # type: ignore[arg-type]
+
+
+def until_open(rebuild: Rebuild, windows: Windows, now: datetime) -> Rebuild:
+    """The same approved rebuild, waiting while its window is closed and nobody overrode that, else not waiting."""
+    if rebuild.override is None and not windows.is_open(now):
+        return replace(rebuild, problem=WINDOW_CLOSED, next_attempt_at=windows.next_open(now))
+    return replace(rebuild, problem="", next_attempt_at=None) if rebuild.waits_for_window else rebuild
 
 
 def new_id() -> str:

@@ -31,6 +31,7 @@ from bot.core.rebuilds import (
     State,
     new_id,
     retry_delay,
+    until_open,
 )
 from bot.errors import Conflict, NotFound, PeerError, PeerUnavailable
 
@@ -75,7 +76,8 @@ class Runner:
             await self._each(await self._store.rebuilds(states={State.APPROVED}), self._queue)
             await self._follow(await self._store.rebuilds(states=WITH_RUN - {State.VERIFYING}))
             await self._each(await self._store.rebuilds(states={State.VERIFYING}), self._verify)
-            return bool(await self._store.rebuilds(states=WITH_RUN | {State.APPROVED}))
+            active = await self._store.rebuilds(states=WITH_RUN | {State.APPROVED})
+            return any(not rebuild.waits_for_window for rebuild in active)
 
     async def _each(self, rebuilds: list[Rebuild], step: Step) -> None:
         """Run a step for each; the trouble of one is its own and is tried again at the next pass."""
@@ -108,21 +110,30 @@ class Runner:
 
     async def _queue(self, rebuild: Rebuild) -> None:
         now = self._clock.now()
-        if rebuild.next_attempt_at and rebuild.next_attempt_at > now:
+        # A wait for a window is decided anew at every look: the catalog may have changed, or somebody overrode it.
+        if rebuild.next_attempt_at and rebuild.next_attempt_at > now and not rebuild.waits_for_window:
             return
         image = self._catalog.get(rebuild.image)
         if image is None:
             await self._end(rebuild, State.CANCELLED, f"{rebuild.image} is no longer in the catalog")
             return
+        due = until_open(rebuild, image.windows, now)
         try:
             if run := await self._run_of_an_earlier_attempt(rebuild, image):
                 await self._record(rebuild, run)
             elif hold := await self._stopped_by(rebuild):
                 await self._end(rebuild, State.SUPERSEDED, str(hold), show=(Subject.REBUILD,))
-            elif ready := await self._prepare(rebuild, image):
+            elif due.waits_for_window:
+                await self._wait_for_window(rebuild, due)
+            elif ready := await self._prepare(due, image):
                 await self._reserve_and_queue(ready, image)
         except PeerError as error:
             await self._try_later(rebuild, error)
+
+    async def _wait_for_window(self, rebuild: Rebuild, waiting: Rebuild) -> None:
+        if waiting != rebuild:
+            await self._store.save_rebuild(waiting, show=(Subject.REBUILD,))
+            self._wake.cards()
 
     async def _run_of_an_earlier_attempt(self, rebuild: Rebuild, image: PlatformImage) -> Run | None:
         """The run that was queued when the answer, or this process, was lost before it could be recorded."""
@@ -160,6 +171,7 @@ class Runner:
             new_digest=verdict.current_digest,
             old_digest=verdict.recorded_digest,
             votes=(),
+            override=None,
             created_at=now,
             expires_at=now + image.approval.expires,
             approved_at=None,

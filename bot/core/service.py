@@ -16,6 +16,7 @@ from bot.core.images import PlatformImage
 from bot.core.ports import Clock, Pipelines, Store, Wake
 from bot.core.rebuilds import (
     OPEN,
+    WINDOW_CLOSED,
     AuditEntry,
     Cause,
     Person,
@@ -25,6 +26,7 @@ from bot.core.rebuilds import (
     approval_counts,
     may_approve,
     new_id,
+    until_open,
 )
 from bot.core.runner import system_entry
 from bot.errors import CommandError, Conflict, Refused
@@ -101,9 +103,8 @@ class Service:
         voted = replace(rebuild, votes=(*rebuild.votes, Vote(person=person, at=now, comment=comment)))
         if len(voted.votes) < image.approval.required:
             return await self._save(rebuild, voted, person, "approve", comment)
-        return await self._save(
-            rebuild, voted.move(State.APPROVED, now), person, "approve", comment, (Subject.REBUILD,)
-        )
+        approved = until_open(voted.move(State.APPROVED, now), image.windows, now)
+        return await self._save(rebuild, approved, person, "approve", comment, (Subject.REBUILD,))
 
     async def reject(self, which: str, person: Person, reason: str) -> Rebuild:
         """End a waiting rebuild; its digest is not asked for again."""
@@ -133,6 +134,20 @@ class Service:
         await self._pipelines.cancel(rebuild.run_project, rebuild.run_id)
         asked = replace(rebuild, ended_by=person, ended_reason=reason)
         return await self._save(rebuild, asked, person, "cancel")
+
+    async def now(self, which: str, person: Person, comment: str = "") -> Rebuild:
+        """Start an approved rebuild outside of its maintenance window."""
+        return await self._decide(which, person, lambda rebuild: self._now(rebuild, person, comment))
+
+    async def _now(self, rebuild: Rebuild, person: Person, comment: str) -> Rebuild:
+        image, now = self.image(rebuild.image), self._clock.now()
+        await self.must_be_approver(image, person, "now", rebuild)
+        await self._must_not_be_on_hold(image.name)
+        if rebuild.state is not State.APPROVED or rebuild.override or image.windows.is_open(now):
+            raise CommandError(f"Nothing waits for a maintenance window: {describe(rebuild)}.")
+        override = Vote(person=person, at=now, comment=comment)
+        started = until_open(replace(rebuild, override=override), image.windows, now)
+        return await self._save(rebuild, started, person, "now", comment, (Subject.REBUILD,))
 
     async def rebuild(self, name: str, person: Person, reason: str, conversation_id: str) -> Requested:
         """Rebuild without comparing with the registry. An approver's wish is a vote; anybody else's is a question."""
@@ -171,7 +186,7 @@ class Service:
         if may_approve(image.approval, person) and image.approval.self_approve:
             rebuild = replace(rebuild, votes=(Vote(person=person, at=now, comment=reason),))
             if image.approval.required == 1:
-                rebuild = rebuild.move(State.APPROVED, now)
+                rebuild = until_open(rebuild.move(State.APPROVED, now), image.windows, now)
         entry = replace(system_entry(None, rebuild, "rebuild", self._clock), actor=person)
         await self._store.add_rebuild(rebuild, entry, (Subject.REBUILD,))
         self._wake.cards()
@@ -215,7 +230,8 @@ class Service:
         )
         await self._store.audit(entry)
         who = ", ".join(sorted(image.approval.approvers)) or "nobody"
-        what = f"{action} rebuilds of {image.name}" if rebuild else f"{action} {image.name}"
+        verb = "start" if action == "now" else action
+        what = f"{verb} rebuilds of {image.name}" if rebuild else f"{verb} {image.name}"
         raise Refused(f"You may not {what}. The catalog names: {who}.")
 
     async def _must_not_be_on_hold(self, name: str) -> None:
@@ -334,9 +350,10 @@ def describe(rebuild: Rebuild) -> str:
     """Where a rebuild stands, as the end of a sentence."""
     who = rebuild.ended_by.name if rebuild.ended_by else ""
     approvers = ", ".join(vote.person.name for vote in rebuild.votes)
+    waits = f", and {WINDOW_CLOSED}" if rebuild.waits_for_window else ""
     texts = {
         State.AWAITING_APPROVAL: "waits for an approval",
-        State.APPROVED: f"is approved by {approvers}" if approvers else "is approved",
+        State.APPROVED: f"is approved{f' by {approvers}' if approvers else ''}{waits}",
         State.QUEUED: f"is queued as run {rebuild.run_number}",
         State.RUNNING: f"is under way as run {rebuild.run_number}",
         State.VERIFYING: f"is built; {rebuild.version_tag} is being verified",

@@ -13,13 +13,14 @@ from bot.core.conversations import Conversation
 from bot.core.holding import HoldService
 from bot.core.holds import parse_pause
 from bot.core.ports import CardStore, Clock
-from bot.core.rebuilds import Person, Rebuild, State
+from bot.core.rebuilds import WINDOW_CLOSED, Person, Rebuild, State
 from bot.core.service import Service, describe
 from bot.errors import CommandError
 from bot.teams.cards.card import Card
 from bot.teams.cards.help import help_card
 from bot.teams.cards.hold import hold_card
 from bot.teams.cards.listing import history_card, list_card, pending_card
+from bot.teams.cards.schedule import schedule_card
 from bot.teams.cards.status import status_card
 from bot.teams.cards.text import text_card
 from bot.teams.parsing import image_name, shown, similar, split
@@ -192,6 +193,8 @@ async def approve(ask: Ask) -> Card:
     if rebuild.state is State.AWAITING_APPROVAL:
         needed = ask.desk.service.image(rebuild.image).approval.required
         return text_card(f"Your approval counts: {len(rebuild.votes)} of {needed} for {rebuild.image}.")
+    if rebuild.waits_for_window:
+        return text_card(f"Approved. {rebuild.image} {WINDOW_CLOSED}{_opens(rebuild)}. Its card follows it.")
     return text_card(f"Approved. {rebuild.image} is queued next; its card follows the run.")
 
 
@@ -211,6 +214,14 @@ async def cancel(ask: Ask) -> Card:
     if rebuild.is_open:
         return text_card(f"Asked Azure DevOps to cancel run {rebuild.run_number}.")
     return text_card(f"Cancelled. {rebuild.image} keeps the version it has.")
+
+
+@command("now ID|IMAGE [reason …]", "start an approved rebuild outside of its maintenance window", decides=True)
+async def now(ask: Ask) -> Card:
+    target, reason = ask.target_and_rest("reason")
+    which = _rebuild_named(ask, _needs(target, "now ID or IMAGE", "now dotnet-sdk-8"))
+    rebuild = await ask.desk.service.now(which, ask.person, reason)
+    return text_card(f"{rebuild.image} is queued next, outside of its maintenance window.")
 
 
 @command("pending", "what waits for an approval")
@@ -290,17 +301,24 @@ async def _tell(ask: Ask, told: Conversation) -> Card:
     return text_card(f"This conversation is told about {about} from now on.")
 
 
-@command("schedule", "when the next check is due")
+@command("schedule", "when the next check is due, and when rebuilds may start")
 async def schedule(ask: Ask) -> Card:
     due = ask.desk.next_check()
-    if due is None:
-        return text_card("No check is scheduled.")
-    return text_card(f"The next check is due {due:%A, %d %B %Y at %H:%M} UTC.")
+    told = f"The next check is due {_spelled(due)}." if due else "No check is scheduled."
+    return schedule_card(told, ask.desk.service.catalog.values(), now=ask.desk.clock.now())
 
 
 @command("run TEXT", "what a suggestion's button does", hidden=True)
 async def run_suggestion(ask: Ask) -> Card | None:
     return await run_text(replace(ask, data={}), ask.data.get("text", ""))
+
+
+def _opens(rebuild: Rebuild) -> str:
+    return f", which opens {_spelled(rebuild.next_attempt_at)}" if rebuild.next_attempt_at else ""
+
+
+def _spelled(at: datetime) -> str:
+    return f"{at:%A, %d %B %Y at %H:%M} UTC"
 
 
 def _sentence(rebuild: Rebuild) -> str:

@@ -8,7 +8,7 @@ from bot.core.holds import Hold
 from bot.core.images import PlatformImage
 from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote
 from bot.teams.cards.card import Card, band, button, card, details, fitting, heading, line, link, run, text_input
-from bot.teams.cards.decisions import approve, cancel, reject
+from bot.teams.cards.decisions import approve, cancel, reject, start_now
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
 from bot.teams.cards.hold import hold_line
 from bot.teams.cards.states import (
@@ -61,6 +61,8 @@ def _meaning(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]
             return _question(rebuild, image)
         case State.SUCCEEDED:
             return _result(rebuild)
+        case State.APPROVED if rebuild.waits_for_window:
+            return [*_cause(rebuild), _window(rebuild)]
         case State.EXPIRED:
             return [line("Nobody decided in time. The next check asks again.")]
         case state if state in ENDED:
@@ -91,6 +93,12 @@ def _cause(rebuild: Rebuild) -> list[CardElement]:
     if rebuild.reason:
         lines.append(line("Reason: ", rebuild.reason))
     return lines
+
+
+def _window(rebuild: Rebuild) -> CardElement:
+    if rebuild.next_attempt_at is None:
+        return line("Its maintenance window does not open within a year.")
+    return line("Starts when its maintenance window opens: ", moment(rebuild.next_attempt_at), ".")
 
 
 def _trouble(rebuild: Rebuild) -> list[CardElement]:
@@ -129,7 +137,8 @@ def _footer(rebuild: Rebuild, image: PlatformImage | None) -> CardElement:
     if rebuild.state is State.AWAITING_APPROVAL:
         return line(*asked(rebuild), ".", subtle=True)
     run_number = f"run {rebuild.run_number}" if rebuild.run_number else ""
-    told = " · ".join(filter(None, (run_number, approvals(rebuild, image))))
+    started = f"started now by {name_of(rebuild.override.person)}" if rebuild.override else ""
+    told = " · ".join(filter(None, (run_number, approvals(rebuild, image), started)))
     if rebuild.version_tag and rebuild.state is not State.SUCCEEDED:
         return line(clean(rebuild.version_tag, 150), " · ", clean(told), subtle=True)
     return line(clean(capital(told)), subtle=True) if told else line(*asked(rebuild), ".", subtle=True)
@@ -138,7 +147,8 @@ def _footer(rebuild: Rebuild, image: PlatformImage | None) -> CardElement:
 def _details(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]:
     lines: list[CardElement] = [
         line(*asked(rebuild), "."),
-        *map(_vote, rebuild.votes[:MOST_VOTES]),
+        *(_act("Approved by ", vote) for vote in rebuild.votes[:MOST_VOTES]),
+        *([_act("Started outside its maintenance window by ", rebuild.override)] if rebuild.override else []),
         line("Base: ", run(clean(rebuild.base, 200), mono=True, subtle=True)),
         *whole("Base before", rebuild.old_digest),
         *whole("Base now", rebuild.new_digest),
@@ -149,9 +159,9 @@ def _details(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]
     return [*lines, line(f"Rebuild {rebuild.id}.")]
 
 
-def _vote(vote: Vote) -> CardElement:
+def _act(what: str, vote: Vote) -> CardElement:
     comment = f": {vote.comment}" if vote.comment else "."
-    return line("Approved by ", name_of(vote.person), ", ", moment(vote.at), comment)
+    return line(what, name_of(vote.person), ", ", moment(vote.at), comment)
 
 
 def _actions(rebuild: Rebuild, now: datetime) -> list[Action | None]:
@@ -161,6 +171,8 @@ def _actions(rebuild: Rebuild, now: datetime) -> list[Action | None]:
     if rebuild.state is State.FAILED:
         retry = button("Retry", "rebuild", target=rebuild.image, reason=f"retry of {rebuild.id}")
         return [retry, link("Open run", rebuild.run_url)]
+    if rebuild.waits_for_window:
+        return [start_now(rebuild), cancel(rebuild)]
     stoppable = rebuild.state is State.APPROVED or rebuild.state in WITH_RUN - {State.VERIFYING}
     return [
         link("Open run", rebuild.run_url),

@@ -8,7 +8,7 @@ from microsoft_teams.cards.core import CardElement, RichTextBlock, TextBlock, Te
 
 from bot.core.checks import Status, Verdict
 from bot.core.images import Digest, PlatformImage
-from bot.core.rebuilds import Cause, Person, Rebuild, Stage, StageState, State
+from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State
 from bot.teams.cards.card import line, run
 from bot.teams.cards.formats import Safe, age, clean, duration, moment, time
 
@@ -65,6 +65,8 @@ def standing(rebuild: Rebuild) -> Standing:
     match rebuild.state:
         case State.AWAITING_APPROVAL:
             return Standing("○", "waits for approval", "Warning")
+        case State.APPROVED if rebuild.waits_for_window:
+            return Standing("○", WINDOW_CLOSED, "Accent")
         case State.APPROVED:
             return Standing("●", "waits to be queued" if rebuild.problem else "approved", "Accent")
         case State.QUEUED | State.RUNNING if rebuild.ended_by:
@@ -197,3 +199,14 @@ def whole(label: str, digest: Digest | None) -> list[CardElement]:
         return []
     # A text block breaks a word that is longer than the card; rich text would be cut off at its edge.
     return [line(f"{label}:"), TextBlock(text=digest, font_type="Monospace", is_subtle=True, wrap=True, spacing="None")]
+
+
+def windows_of(image: PlatformImage, now: datetime) -> list[CardElement]:
+    """When rebuilds of an image may start, and when that is next; nothing when they always may."""
+    told = str(image.windows)
+    if not told:
+        return []
+    opening = image.windows.next_open(now)
+    following = ["opens ", moment(opening)] if opening else ["does not open within a year"]
+    open_now = image.windows.is_open(now)
+    return [line("Rebuilds start ", clean(told), ": ", *(["open now"] if open_now else following), ".")]

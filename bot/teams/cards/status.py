@@ -12,7 +12,7 @@ from bot.teams.cards.card import Card, action_set, band, button, card, details, 
 from bot.teams.cards.decisions import approve, hold, reject, release, snooze
 from bot.teams.cards.formats import Safe, clean, day, escape, moment, size
 from bot.teams.cards.hold import WORDS, hold_line
-from bot.teams.cards.states import approvals, decidable, found, standing, whole
+from bot.teams.cards.states import approvals, decidable, found, standing, whole, windows_of
 
 STYLES: dict[Status, ContainerStyle] = {
     Status.FRESH: "good",
@@ -34,7 +34,7 @@ def status_card(status: ImageStatus, *, next_check: datetime | None, now: dateti
         body.append(hold_line(status.hold))
     body.append(FactSet(facts=_facts(status, next_check), spacing="Small"))
     stop = [] if status.hold else [action_set(snooze(image.name) if status.open else None, hold(image.name))]
-    hidden, why = details(image.name, *_details(image, verdict), *stop)
+    hidden, why = details(image.name, *_details(image, verdict, now), *stop)
     return card(f"{image.name}: {words}", [*body, hidden], [*_actions(status, now), why])
 
 
@@ -83,7 +83,7 @@ def _brief(rebuild: Rebuild, image: PlatformImage) -> str:
     return " ".join(filter(None, (stands.mark, str(version), approvals(rebuild, image))))
 
 
-def _details(image: PlatformImage, verdict: Verdict | None) -> list[CardElement]:
+def _details(image: PlatformImage, verdict: Verdict | None, now: datetime) -> list[CardElement]:
     lines: list[CardElement] = []
     if verdict:
         source = f" ({verdict.evidence})" if verdict.evidence is not Evidence.NONE else ""
@@ -95,6 +95,7 @@ def _details(image: PlatformImage, verdict: Verdict | None) -> list[CardElement]
         line("ECR ", run(clean(f"{image.registry}/{image.repository}", 300), mono=True, subtle=True)),
         line("Platforms ", ", ".join(map(str, image.platforms))),
         line(f"Mode {image.mode}; {image.approval.required} of these approve: {who}"),
+        *windows_of(image, now),
     ]
 
 

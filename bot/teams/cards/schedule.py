@@ -1,0 +1,24 @@
+"""When checks are due, and when rebuilds may start."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from microsoft_teams.cards.core import CardElement, Container
+
+from bot.core.images import PlatformImage
+from bot.teams.cards.card import Card, card, fitting, heading, line, more, run
+from bot.teams.cards.states import windows_of
+from bot.teams.cards.text import text_card
+
+
+def schedule_card(told: str, images: Iterable[PlatformImage], *, now: datetime) -> Card:
+    """The answer to `schedule`: when the next check is due, then the images with rules of their own."""
+    special = [(image, lines) for image in images if (lines := windows_of(image, now))]
+    if not special:
+        return text_card(told)
+    rows = fitting(_image(image, lines) for image, lines in special)
+    return card(told, [heading(told), *rows, *more(len(special) - len(rows), "status IMAGE")])
+
+
+def _image(image: PlatformImage, lines: list[CardElement]) -> CardElement:
+    return Container(items=[line(run(image.name, bold=True)), *lines], separator=True, spacing="Medium")
