@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.core.checks import Check, Evidence, Status, Verdict
+from bot.core.holds import Hold, HoldKind
 from bot.core.images import (
     ApprovalRules,
     Digest,
@@ -32,6 +33,7 @@ from bot.teams.cards.card import BUDGET, Card, arguments
 from bot.teams.cards.check import check_card
 from bot.teams.cards.formats import age, clean, duration, escape, size
 from bot.teams.cards.help import help_card
+from bot.teams.cards.hold import hold_card
 from bot.teams.cards.listing import history_card, list_card, pending_card
 from bot.teams.cards.notice import notice
 from bot.teams.cards.rebuild import rebuild_card
@@ -159,6 +161,11 @@ UNBUILT = verdict("dotnet-aspnet-8", Status.UNBUILT, recorded_digest=None, versi
 FRESH = verdict("dotnet-sdk-8", Status.FRESH, reason="built from the current base")
 
 
+def hold(kind: HoldKind = HoldKind.HOLD, **changes: Any) -> Hold:
+    basics: dict[str, Any] = {"image": "dotnet-sdk-6", "by": ALEX, "at": NOW, "reason": "breaks our proxy"}
+    return Hold(kind=kind, **(basics | changes))
+
+
 def check_of(*verdicts: Verdict, rebuilds: Sequence[Rebuild] = (), **options: Any) -> Card:
     """The card of a scheduled check in which each of `rebuilds` is named by the verdict of its image."""
     ids = {rebuild.image: rebuild.id for rebuild in rebuilds}
@@ -272,6 +279,13 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "status fresh": lambda: status_card_of(FRESH),
     "status unknown": lambda: status_card_of(UNKNOWN),
     "status unbuilt": lambda: status_card_of(UNBUILT),
+    "check on hold": lambda: check_of(verdict(), rebuilds=[rebuild(State.SUPERSEDED)], holds={"dotnet-sdk-6": hold()}),
+    "check all fresh, one on hold": lambda: check_of(FRESH, holds={FRESH.name: hold()}),
+    "rebuild on hold": lambda: rebuild_card(rebuild(State.RUNNING), platform_image(), hold=hold(), now=NOW),
+    "status on hold": lambda: status_card_of(verdict(), hold=hold()),
+    "status snoozed": lambda: status_card_of(verdict(), hold=hold(HoldKind.SNOOZE, until=NOW + timedelta(days=3))),
+    "hold": lambda: hold_card(hold()),
+    "list on hold": lambda: list_card([status_of(verdict(), hold=hold())], now=NOW),
     "status running": lambda: status_card_of(verdict(), open=rebuild(State.RUNNING)),
     "status never checked": lambda: status_card_of(None, checked_at=None),
     "list": lambda: list_card([status_of(each) for each in (FRESH, UNKNOWN, None, UNBUILT, verdict())], now=NOW),
@@ -400,8 +414,12 @@ def hostile_cards(text: str) -> list[Card]:
     rebuilds = [rebuild(state, **free) for state in State]
     bad = verdict(reason=text, base=text, version_tag=text)
     unknown = verdict(status=Status.UNKNOWN, reason=text, base=text, version_tag=text)
+    held = hold(by=person, reason=text)
     return [
         *(rebuild_card(each, platform_image(), now=NOW) for each in rebuilds),
+        hold_card(held),
+        check_of(bad, holds={bad.name: held}),
+        status_card_of(bad, hold=held),
         *(check_of(bad, unknown, rebuilds=[each]) for each in rebuilds),
         check_card(Check(checked_at=NOW, problem=text), {}, {}, now=NOW),
         *(status_card_of(each, open=rebuilds[3], history=tuple(rebuilds[:3])) for each in (bad, unknown)),
@@ -505,6 +523,17 @@ def test_long_lists_keep_the_budget(count: int, state: State, status: Status, te
 def test_a_rebuild_has_the_buttons_that_mean_something(state: State, expected: list[str]) -> None:
     """A card loses what no longer means anything."""
     assert buttons(rebuild_card(rebuild(state), platform_image(), now=NOW)) == expected
+
+
+def test_an_image_on_hold_has_a_release_and_no_question() -> None:
+    """Wherever the image is shown, people see who holds it and why, and can let it go."""
+    summary = check_of(verdict(), rebuilds=[rebuild(State.SUPERSEDED)], holds={"dotnet-sdk-6": hold()})
+    status = status_card_of(verdict(), hold=hold())
+    for card in (summary, status):
+        assert "On hold by Alex Wilber since" in seen(card)
+        assert "breaks our proxy" in seen(card)
+        assert "Release" in buttons(card)
+        assert "Approve" not in buttons(card)
 
 
 def test_buttons_of_a_decision_go_when_its_time_is_over() -> None:
