@@ -86,6 +86,12 @@ class AzurePipelines:
 
         await self._call(lambda _, b: b.update_build(Build(status="cancelling"), project, run_id))
 
+    async def retry_stage(self, project: str, run_id: int, ref_name: str) -> None:
+        from azure.devops.v7_1.build.models import UpdateStageParameters
+
+        change = UpdateStageParameters(state="retry", force_retry_all_jobs=False)
+        await self._call(lambda _, b: b.update_stage(change, run_id, ref_name, project))
+
     async def _builds(self, project: str, **filters: Any) -> list[Run]:
         builds = await self._call(lambda _, b: b.get_builds(project, **filters))
         return [_run(build, project) for build in builds]
@@ -147,16 +153,18 @@ def _stages(records: Sequence[Any]) -> list[Stage]:
 
 def _stage(record: Any, below: Sequence[Any]) -> Stage:
     state = {"inProgress": StageState.RUNNING, "completed": STAGE_RESULTS.get(record.result, StageState.FAILED)}
-    failed = [r for r in below if r.result == "failed" and r.log]
-    tasks = [r for r in failed if r.type == "Task"] or failed
-    errors = [issue.message for r in tasks for issue in r.issues or [] if issue.type == "error" and issue.message]
+    failed = [r for r in (*below, record) if r.result == "failed"]
+    tasks = [r for r in failed if r.type == "Task"]
+    errors = [issue.message for r in tasks or failed for issue in r.issues or [] if issue.type == "error" and issue.message]
     return Stage(
         name=record.name,
         state=state.get(record.state, StageState.PENDING),
+        ref_name=record.identifier or record.name,
         started_at=_utc(record.start_time),
         finished_at=_utc(record.finish_time),
         attempt=record.attempt or 1,
-        log_id=tasks[-1].log.id if tasks else None,
+        failed_step=tasks[0].name or "" if tasks else "",
+        log_id=next((r.log.id for r in tasks or failed if r.log), None),
         errors=tuple(useful_lines(errors, len(errors))),
     )
 

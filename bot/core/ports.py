@@ -87,6 +87,9 @@ class Pipelines(Protocol):
     async def cancel(self, project: str, run_id: int) -> None:
         """Ask Azure to cancel the run; it ends some time later."""
 
+    async def retry_stage(self, project: str, run_id: int, ref_name: str) -> None:
+        """Ask Azure to run what failed of a stage again, and the stages after it; the run begins some time later."""
+
 
 class Store(Protocol):
     """Durable state of checks and rebuilds. Each method is one transaction.

@@ -2,7 +2,7 @@
 
     awaiting_approval ─► approved ─► queued ─► running ─► verifying ─► succeeded
 
-Every step but the last may end instead: a question is rejected, expires, is superseded or cancelled; an approved
+A failed rebuild is over, unless its failed stage is retried in the same run: then it is running again. Every step but the last may end instead: a question is rejected, expires, is superseded or cancelled; an approved
 rebuild is superseded or cancelled; a run fails or is cancelled; what it pushed fails to be verified.
 `TRANSITIONS` has it all, and the README draws it. Keep them in step.
 """
@@ -19,6 +19,7 @@ from bot.core.windows import Windows
 ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that read like digits: people type these
 FAILURES_THAT_BRAKE = 3
 WINDOW_CLOSED = "waits for its maintenance window"
+RETRY_LEASE = timedelta(minutes=2)  # for Azure to begin a run again; longer than any call may take
 
 
 class State(StrEnum):
@@ -45,9 +46,10 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.VERIFYING, State.FAILED, State.CANCELLED}),
     State.RUNNING: frozenset({State.VERIFYING, State.FAILED, State.CANCELLED}),
     State.VERIFYING: frozenset({State.SUCCEEDED, State.FAILED}),
+    State.FAILED: frozenset({State.RUNNING}),
 }
-OPEN = frozenset(TRANSITIONS)  # at most one rebuild per image is in one of these
 WITH_RUN = frozenset({State.QUEUED, State.RUNNING, State.VERIFYING})
+OPEN = WITH_RUN | {State.AWAITING_APPROVAL, State.APPROVED}  # at most one rebuild per image is in one of these
 ENDED = frozenset(State) - OPEN
 
 
@@ -91,13 +93,18 @@ class Vote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One stage of a run. `log_id` is the log of its failed or last step, None when there is none."""
+    """One stage of a run, under the name that people see; `ref_name` is what Azure knows it by.
+
+    `failed_step` and `log_id` are of the step that broke it; empty and None when there is none.
+    """
 
     name: str
     state: StageState
+    ref_name: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     attempt: int = 1
+    failed_step: str = ""
     log_id: int | None = None
     errors: tuple[str, ...] = ()
 
@@ -170,6 +177,9 @@ class Rebuild:
     problem: str = ""
     stages: tuple[Stage, ...] = ()
     log_tail: tuple[str, ...] = ()
+    attempt: int = 1  # at the run; a retried stage begins the next one
+    retried_by: tuple[Person, ...] = ()
+    retry_until: datetime | None = None  # until then a run that looks as it ended before is about to begin again
     pushed_digest: Digest | None = None
     pushed_size: int | None = None
     previous_size: int | None = None
@@ -186,15 +196,20 @@ class Rebuild:
 
     @property
     def people(self) -> tuple[Person, ...]:
-        """Whoever asked, approved, started or ended it, each once, in that order."""
+        """Whoever asked, approved, started, retried or ended it, each once, in that order."""
         acts = (*self.votes, *([self.override] if self.override else []))
-        everyone = [self.requested_by, *(vote.person for vote in acts), self.ended_by]
+        everyone = [self.requested_by, *(vote.person for vote in acts), *self.retried_by, self.ended_by]
         return tuple({person.id: person for person in everyone if person}.values())
 
     @property
     def waits_for_window(self) -> bool:
         """Whether it is approved and its window was closed at the last look; `next_attempt_at` is when that opens."""
         return self.state is State.APPROVED and self.problem == WINDOW_CLOSED
+
+    @property
+    def failed_stage(self) -> Stage | None:
+        """The first stage that failed."""
+        return next((stage for stage in self.stages if stage.state is StageState.FAILED), None)
 
     def is_overdue(self, now: datetime) -> bool:
         """Whether nobody decided in time."""
@@ -209,6 +224,19 @@ class Rebuild:
         moment = moments.get(to) or ("ended_at" if to in ENDED else None)
         changed = replace(self, state=to, problem="", next_attempt_at=None)
         return replace(changed, **{moment: now}) if moment else changed  # type: ignore[arg-type]
+
+    def retry(self, person: Person, now: datetime) -> "Rebuild":
+        """The same rebuild with its run at work again. What the run is told stays: digest and version tag."""
+        again = replace(self.move(State.RUNNING, now), attempt=self.attempt + 1, retry_until=now + RETRY_LEASE)
+        return replace(
+            again,
+            queued_at=now,
+            retried_by=(*self.retried_by, person),
+            ended_at=None,
+            ended_by=None,
+            ended_reason="",
+            log_tail=(),
+        )
 
 
 def until_open(rebuild: Rebuild, windows: Windows, now: datetime) -> Rebuild:
