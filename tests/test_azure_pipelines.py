@@ -49,7 +49,7 @@ class Agent:
 
     async def run(self, run: AgentRun) -> None:
         await self.may_begin.wait()
-        for name in STAGES:
+        for name in STAGES[STAGES.index(run.first_stage) :]:
             async with run.stage(name) as stage:
                 await stage.log("\n".join(self.lines))
                 if error := await self.outcomes.get():
@@ -292,8 +292,23 @@ async def test_failed_stage_has_errors_and_a_log(pipelines: AzurePipelines, agen
         StageState.SKIPPED,
     ]
     assert test.errors == ("expected 200, got 500 password=***",)
+    assert (test.ref_name, test.failed_step) == ("Test", "Run the integration application")
     assert test.log_id is not None
     assert (await pipelines.log_tail(PROJECT, run.id, test.log_id, 5)) == ["first", "last"]
+
+
+async def test_retried_stage(pipelines: AzurePipelines, agent: Agent) -> None:
+    """The failed stage of a run that is over is played again as its next attempt, and no other stage is."""
+    run = await pipelines.queue(request())
+    agent.end_stages("", "flaky")
+    await until_run(pipelines, run.id, RunState.FAILED)
+    with pytest.raises(PeerRefused, match="cannot be retried"):
+        await pipelines.retry_stage(PROJECT, run.id, "Build")
+    await pipelines.retry_stage(PROJECT, run.id, "Test")
+    agent.end_stages("", "")
+    await until_run(pipelines, run.id, RunState.SUCCEEDED)
+    stages = await pipelines.stages(PROJECT, run.id)
+    assert [(stage.attempt, stage.failed_step) for stage in stages] == [(1, ""), (2, ""), (2, "")]
 
 
 async def test_cancelled_run_and_stage(pipelines: AzurePipelines, azure: AzureDevOps, agent: Agent) -> None:

@@ -408,7 +408,12 @@ def hostile_cards(text: str) -> list[Card]:
         "version_tag": text,
         "base": text,
         "log_tail": (text,) * 40,
-        "stages": tuple(stage(text, state, timedelta(seconds=1)) for state in StageState) * 3,
+        "stages": tuple(
+            replace(stage(text, state, timedelta(seconds=1)), failed_step=text, errors=(text,) * 9)
+            for state in StageState
+        )
+        * 3,
+        "run_id": 77,
         "next_attempt_at": NOW,
     }
     rebuilds = [rebuild(state, **free) for state in State]
@@ -513,7 +518,7 @@ def test_long_lists_keep_the_budget(count: int, state: State, status: Status, te
         (State.RUNNING, ["Open run", "Cancel…", "Why?"]),
         (State.VERIFYING, ["Open run", "Why?"]),
         (State.SUCCEEDED, ["Open run", "Why?"]),
-        (State.FAILED, ["Retry", "Open run", "Why?"]),
+        (State.FAILED, ["Retry failed stage", "Open run", "Why?"]),
         (State.CANCELLED, ["Open run", "Why?"]),
         (State.REJECTED, ["Why?"]),
         (State.EXPIRED, ["Why?"]),
@@ -609,11 +614,37 @@ def test_a_failed_rebuild_shows_the_end_of_the_log_in_mono() -> None:
     assert mono == list(log[-12:])
 
 
-def test_retry_asks_for_a_rebuild_and_says_which_one_failed() -> None:
-    """Retry is the command `rebuild` with the failed rebuild as its reason."""
-    retry = action(rebuild_card(rebuild(State.FAILED), platform_image(), now=NOW), "Retry")
-    assert retry["verb"] == "rebuild"
-    assert retry["data"] == {"target": "dotnet-sdk-6", "reason": "retry of k7m2pq9x"}
+def test_retry_is_of_the_stage_or_a_new_rebuild() -> None:
+    """Retry failed stage is the command `retry`; Retry all is `rebuild` with the failed rebuild as its reason."""
+    card = rebuild_card(rebuild(State.FAILED), platform_image(), now=NOW)
+    stage, everything = action(card, "Retry failed stage"), action(card, "Retry all")
+    assert (stage["verb"], stage["data"]) == ("retry", {"target": "k7m2pq9x"})
+    assert everything["verb"] == "rebuild"
+    assert everything["data"] == {"target": "dotnet-sdk-6", "reason": "retry of k7m2pq9x"}
+
+
+@pytest.mark.parametrize("changes", [{"stages": (BUILT,)}, {"run_id": None}], ids=["no stage failed", "no run"])
+def test_without_a_failed_stage_only_a_new_run_is_offered(changes: dict[str, Any]) -> None:
+    """What failed outside of a stage cannot go on where it stopped."""
+    card = rebuild_card(rebuild(State.FAILED, **changes), platform_image(), now=NOW)
+    assert buttons(card) == ["Retry all", "Open run", "Why?"]
+
+
+def test_a_failed_rebuild_names_step_duration_and_errors_before_the_log() -> None:
+    """Five errors of the step at most, none of them again in the log below."""
+    failed = replace(TEST_FAILED, failed_step="Run the application", errors=tuple(f"error {n}" for n in range(7)))
+    card = rebuild_card(rebuild(State.FAILED, stages=(BUILT, failed), log_tail=("a line", "error 1")), None, now=NOW)
+    told = seen(card).splitlines()
+    assert told[2:9] == ["Test · Run the application failed after 40 s.", *(f"error {n}" for n in range(5)), "a line"]
+    assert seen(card).count("error 1") == 1
+
+
+def test_a_retried_rebuild_shows_its_attempt() -> None:
+    """Attempts are told as long as the rebuild has a run, and the time before Azure begins has words of its own."""
+    again = rebuild(State.RUNNING, attempt=2)
+    assert "run 20261123.4 · attempt 2" in seen(rebuild_card(again, platform_image(), now=NOW))
+    waiting = replace(again, retry_until=NOW + timedelta(minutes=1))
+    assert "dotnet-sdk-6 · about to be retried" in seen(rebuild_card(waiting, platform_image(), now=NOW))
 
 
 def test_a_finished_rebuild_tells_tag_digest_size_duration_and_people() -> None:

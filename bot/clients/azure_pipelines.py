@@ -155,7 +155,9 @@ def _stage(record: Any, below: Sequence[Any]) -> Stage:
     state = {"inProgress": StageState.RUNNING, "completed": STAGE_RESULTS.get(record.result, StageState.FAILED)}
     failed = [r for r in (*below, record) if r.result == "failed"]
     tasks = [r for r in failed if r.type == "Task"]
-    errors = [issue.message for r in tasks or failed for issue in r.issues or [] if issue.type == "error" and issue.message]
+    errors = [
+        issue.message for r in tasks or failed for issue in r.issues or [] if issue.type == "error" and issue.message
+    ]
     return Stage(
         name=record.name,
         state=state.get(record.state, StageState.PENDING),

@@ -37,7 +37,8 @@ class Conversation:
 class Subject(StrEnum):
     """What a card is about. A notice is a reply that rings, with mentions, when a rebuild ended.
 
-    An announcement is a plain message that is about no check and no rebuild.
+    A rebuild that is retried may end again, so a notice is of one attempt: see `notice_id`. An announcement is a plain
+    message that is about no check and no rebuild.
     """
 
     CHECK = "check"
@@ -57,6 +58,17 @@ class Announcement:
     at: datetime
     text: str
     image: str = ""
+
+
+def notice_id(rebuild_id: str, attempt: int) -> str:
+    """The subject's id of the notice about the end of an attempt."""
+    return rebuild_id if attempt == 1 else f"{rebuild_id}.{attempt}"
+
+
+def noticed(subject_id: str) -> tuple[str, int]:
+    """Which rebuild a notice is about, and the end of which attempt."""
+    rebuild_id, _, attempt = subject_id.partition(".")
+    return rebuild_id, int(attempt or 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,9 @@
 
     awaiting_approval ─► approved ─► queued ─► running ─► verifying ─► succeeded
 
-A failed rebuild is over, unless its failed stage is retried in the same run: then it is running again. Every step but the last may end instead: a question is rejected, expires, is superseded or cancelled; an approved
-rebuild is superseded or cancelled; a run fails or is cancelled; what it pushed fails to be verified.
+Every step but the last may end instead: a question is rejected, expires, is superseded or cancelled; an approved
+rebuild is superseded or cancelled; a run fails or is cancelled; what it pushed fails to be verified. A failed rebuild
+is running again when its failed stage is retried in the same run.
 `TRANSITIONS` has it all, and the README draws it. Keep them in step.
 """
 

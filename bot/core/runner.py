@@ -27,7 +27,6 @@ from bot.core.rebuilds import (
     RunRequest,
     RunState,
     Stage,
-    StageState,
     State,
     new_id,
     retry_delay,
@@ -187,7 +186,7 @@ class Runner:
 
     async def _reserve_and_queue(self, ready: Rebuild, image: PlatformImage) -> None:
         """Reserve in the store first: a crash after this line is found again by the request id."""
-        if busy := await self._other_run(ready, image):
+        if busy := await other_run(self._pipelines, ready, image):
             waiting = PeerUnavailable(
                 f"run {busy.number} of this image is under way; this one starts after it", retry_after_s=30
             )
@@ -202,13 +201,6 @@ class Runner:
             await self._try_later(reserved, error)
             return
         await self._record(reserved, run)
-
-    async def _other_run(self, rebuild: Rebuild, image: PlatformImage) -> Run | None:
-        """A run of the same image that somebody else started, queued or in progress."""
-        for run in await self._pipelines.active(image.pipeline):
-            if run.parameters.get("image") == image.name and run.parameters.get("request_id") != rebuild.id:
-                return run
-        return None
 
     def _request(self, rebuild: Rebuild, image: PlatformImage) -> RunRequest:
         assert rebuild.new_digest is not None
@@ -279,7 +271,9 @@ class Runner:
         if run.state is RunState.WAITING:
             return
         stages = tuple(await self._pipelines.stages(run.project, run.id))
-        seen = replace(rebuild, stages=stages)
+        if run.state is not RunState.RUNNING and self._about_to_begin_again(rebuild, stages):
+            return
+        seen = replace(rebuild, stages=stages, retry_until=None)
         if run.state is RunState.RUNNING:
             if rebuild.state is State.QUEUED:
                 await self._save(rebuild, seen.move(State.RUNNING, self._clock.now()), "start")
@@ -289,6 +283,12 @@ class Runner:
             return
         await self._finished(replace(seen, run_finished_at=run.finished_at or self._clock.now()), run)
 
+    def _about_to_begin_again(self, rebuild: Rebuild, stages: tuple[Stage, ...]) -> bool:
+        """Whether this is still the end of the attempt before, which somebody asked Azure to retry a moment ago."""
+        if rebuild.retry_until is None or rebuild.retry_until <= self._clock.now():
+            return False
+        return [stage.attempt for stage in stages] == [stage.attempt for stage in rebuild.stages]
+
     async def _finished(self, rebuild: Rebuild, run: Run) -> None:
         if run.state is RunState.SUCCEEDED:
             verifying = rebuild.move(State.VERIFYING, self._clock.now())
@@ -296,7 +296,7 @@ class Runner:
         elif run.state is RunState.CANCELLED:
             await self._end(rebuild, State.CANCELLED, rebuild.ended_reason or "the run was cancelled in Azure DevOps")
         else:
-            failed = next((stage for stage in rebuild.stages if stage.state is StageState.FAILED), None)
+            failed = rebuild.failed_stage
             tail = await self._log_tail(run, failed)
             reason = f"stage {failed.name} failed" if failed else "the run failed"
             await self._end(replace(rebuild, log_tail=tail), State.FAILED, reason)
@@ -358,6 +358,14 @@ class Runner:
 
     def _entry(self, old: Rebuild, new: Rebuild, action: str) -> AuditEntry:
         return system_entry(old, new, action, self._clock)
+
+
+async def other_run(pipelines: Pipelines, rebuild: Rebuild, image: PlatformImage) -> Run | None:
+    """A run of the same image that somebody else started, queued or in progress. Raises PeerError."""
+    for run in await pipelines.active(image.pipeline):
+        if run.parameters.get("image") == image.name and run.parameters.get("request_id") != rebuild.id:
+            return run
+    return None
 
 
 def system_entry(old: Rebuild | None, new: Rebuild, action: str, clock: Clock) -> AuditEntry:

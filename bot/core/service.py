@@ -5,6 +5,7 @@ or `Refused` when the person may not.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -28,8 +29,8 @@ from bot.core.rebuilds import (
     new_id,
     until_open,
 )
-from bot.core.runner import system_entry
-from bot.errors import CommandError, Conflict, Refused
+from bot.core.runner import other_run, system_entry
+from bot.errors import CommandError, Conflict, PeerRefused, PeerUnavailable, Refused
 
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
 HISTORY = 10
@@ -148,6 +149,56 @@ class Service:
         override = Vote(person=person, at=now, comment=comment)
         started = until_open(replace(rebuild, override=override), image.windows, now)
         return await self._save(rebuild, started, person, "now", comment, (Subject.REBUILD,))
+
+    async def retry(self, which: str, person: Person) -> Rebuild:
+        """Let a failed run go on at the stage that failed. What was approved stays: digest and version tag.
+
+        The row moves first, so that a run that begins again has a rebuild that follows it, and moves back when Azure
+        refuses. After a crash in between the runner sees that nothing began. Raises PeerError as well.
+        """
+        failed: list[Rebuild] = []
+
+        async def decide(rebuild: Rebuild) -> Rebuild:
+            await self._must_be_retryable(rebuild, person)
+            failed[:] = [rebuild]
+            return await self._save(rebuild, rebuild.retry(person, self._clock.now()), person, "retry")
+
+        retried = await self._decide(which, person, decide)
+        stage = failed[0].failed_stage
+        assert retried.run_id is not None
+        assert stage is not None
+        try:
+            await self._pipelines.retry_stage(retried.run_project, retried.run_id, stage.ref_name or stage.name)
+        except PeerUnavailable as error:
+            told = (
+                f"Azure DevOps did not confirm the retry ({error}). The card of {retried.image} shows what comes of it."
+            )
+            raise CommandError(told) from None
+        except PeerRefused as error:
+            back = replace(failed[0], revision=retried.revision)
+            with suppress(Conflict):  # the runner was faster, and has seen how the run stands
+                await self._save(retried, back, person, "retry refused by Azure", str(error))
+            raise _no_retry(retried, str(error)) from None
+        self._wake.runs()
+        return retried
+
+    async def _must_be_retryable(self, rebuild: Rebuild, person: Person) -> None:
+        """Raises CommandError with what to do instead, Refused, PeerError."""
+        image = self.image(rebuild.image)
+        if rebuild.requested_by is None or rebuild.requested_by.id != person.id:
+            await self.must_be_approver(image, person, "retry", rebuild)
+        if rebuild.state is not State.FAILED:
+            raise CommandError(f"Nothing to retry: {describe(rebuild)}.")
+        newest = (await self._store.history(image.name, 1))[0]
+        if newest.id != rebuild.id:
+            raise CommandError(f"Too late to retry {rebuild.id}: {describe(newest)}.")
+        if rebuild.run_id is None or rebuild.new_digest is None or rebuild.failed_stage is None:
+            raise _no_retry(rebuild, "none of its stages failed")
+        if busy := await other_run(self._pipelines, rebuild, image):
+            raise CommandError(f"Run {busy.number} of {image.name} is under way; try again after it.")
+        if not await self._checker.same_for(image, rebuild.new_digest, await self._checker.current(image)):
+            told = f"The base of {image.name} moved since, and an approval is for one base only. A check asks again."
+            raise CommandError(told, suggestion=f"check {image.name}")
 
     async def rebuild(self, name: str, person: Person, reason: str, conversation_id: str) -> Requested:
         """Rebuild without comparing with the registry. An approver's wish is a vote; anybody else's is a question."""
@@ -344,6 +395,11 @@ class Service:
     async def history(self, name: str | None) -> list[Rebuild]:
         """The last ten rebuilds, newest first; of one image or of all."""
         return await self._store.history(self.image(name).name if name else None, HISTORY)
+
+
+def _no_retry(rebuild: Rebuild, reason: str) -> CommandError:
+    text = f"The run of {rebuild.image} cannot go on: {reason}. A new run begins from the start."
+    return CommandError(text, suggestion=f"rebuild {rebuild.image} retry of {rebuild.id}")
 
 
 def describe(rebuild: Rebuild) -> str:

@@ -27,6 +27,11 @@ _LOCATIONS = (
     ("35a80daf-7f30-45fc-86e8-6b813d9c90df", "build", "Logs", _OF_BUILD + "/{logId}", 2),
     ("1db06c96-014e-44e1-ac91-90b2d4b3e984", "build", "artifacts", _OF_BUILD, 5),
 )
+_STEPS = {
+    "Build": "Build and push the candidate",
+    "Test": "Run the integration application",
+    "Push": "Promote the candidate",
+}
 _WHO = {"displayName": "Shipshape", "id": "0f8fad5b-d9cb-469f-a165-70867728950e", "uniqueName": "shipshape@contoso.com"}
 
 
@@ -163,7 +168,7 @@ class Documents:
             return
         yield _record(run, stage, attempt, "Phase", name=stage, identifier=f"{stage}.{stage}", parent="Stage")
         yield _record(run, stage, attempt, "Job", name=stage, identifier=f"{stage}.{stage}.__default", parent="Phase")
-        yield _record(run, stage, attempt, "Task", name="Bash", parent="Job") | {
+        yield _record(run, stage, attempt, "Task", name=_STEPS[stage], parent="Job") | {
             "log": self._log(run, attempt),
             "issues": [{"type": "error", "category": "General", "message": attempt.error}] if attempt.error else [],
         }

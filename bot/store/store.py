@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, InvalidRequestError, S
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bot.core.checks import Check, Sighting, Verdict
-from bot.core.conversations import Announcement, Conversation, DueCard, Subject
+from bot.core.conversations import Announcement, Conversation, DueCard, Subject, notice_id
 from bot.core.holds import Hold
 from bot.core.images import Digest
 from bot.core.rebuilds import AuditEntry, Rebuild, State
@@ -160,7 +160,10 @@ class SqlStore:
         bump = update(t.checks).where(t.checks.c.id.in_(of_it)).values(revision=t.checks.c.revision + 1)
         await connection.execute(bump)
         where = (t.rebuilds.c.id == rebuild.id, t.rebuilds.c.revision == rebuild.revision)
-        result = await connection.execute(update(t.rebuilds).where(*where).values(**_rebuild_row(saved)))
+        try:
+            result = await connection.execute(update(t.rebuilds).where(*where).values(**_rebuild_row(saved)))
+        except IntegrityError as error:
+            raise Conflict(f"{rebuild.image} has another open rebuild") from error
         if result.rowcount != 1:
             raise Conflict(f"rebuild {rebuild.id} was changed meanwhile")
         return saved
@@ -397,7 +400,8 @@ class SqlStore:
         for conversation in await self._reachable(connection):
             if conversation.wants(rebuild.image) or conversation.id == rebuild.conversation_id:
                 for subject in sorted(show, reverse=True):  # the card before the notice that replies to it
-                    await self._want_card(connection, subject, rebuild.id, conversation)
+                    subject_id = notice_id(rebuild.id, rebuild.attempt) if subject is Subject.NOTICE else rebuild.id
+                    await self._want_card(connection, subject, subject_id, conversation)
 
     async def _want_card(
         self, connection: AsyncConnection, subject: Subject, subject_id: str, conversation: Conversation

@@ -224,6 +224,14 @@ async def now(ask: Ask) -> Card:
     return text_card(f"{rebuild.image} is queued next, outside of its maintenance window.")
 
 
+@command("retry ID|IMAGE", "run the failed stage of the newest rebuild again", decides=True)
+async def retry(ask: Ask) -> Card:
+    target, _ = ask.target_and_rest("reason")
+    which = _rebuild_named(ask, _needs(target, "retry ID or IMAGE", "retry dotnet-sdk-8"))
+    rebuild = await ask.desk.service.retry(which, ask.person)
+    return text_card(f"Retrying. Run {rebuild.run_number} of {rebuild.image} goes on; its card follows.")
+
+
 @command("pending", "what waits for an approval")
 async def pending(ask: Ask) -> Card:
     card = pending_card(await ask.desk.service.pending(), now=ask.desk.clock.now())

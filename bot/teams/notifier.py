@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from botbuilder.schema import Activity, Attachment, ChannelAccount, Mention
 
-from bot.core.conversations import Conversation, ConversationKind, DueCard, Subject
+from bot.core.conversations import Conversation, ConversationKind, DueCard, Subject, noticed
 from bot.core.holds import in_force
 from bot.core.images import PlatformImage
 from bot.core.losses import Losses
@@ -106,7 +106,8 @@ class Notifier:
             return card.activity_id
         root = None
         if card.subject is Subject.NOTICE:
-            root = await self._store.card_activity(Subject.REBUILD, card.subject_id, card.conversation.id)
+            rebuild_id, _ = noticed(card.subject_id)
+            root = await self._store.card_activity(Subject.REBUILD, rebuild_id, card.conversation.id)
         try:
             posted = await connector.send_to_conversation(_thread(card.conversation, root), activity)
         except NotFound:
@@ -116,7 +117,7 @@ class Notifier:
         return str(posted.id)
 
     async def _render(self, card: DueCard) -> Activity | None:
-        """What the card looks like now; None when its subject no longer exists."""
+        """What the card looks like now; None when its subject no longer exists, or is no news any more."""
         now = self._clock.now()
         if card.subject is Subject.ANNOUNCEMENT:
             announcement = await self._store.announcement(int(card.subject_id))
@@ -128,11 +129,12 @@ class Notifier:
             rebuilds = await self._store.rebuilds_by_id(v.rebuild_id for v in check.verdicts if v.rebuild_id)
             holds, images = in_force(await self._store.holds(), now), card.conversation.images
             return card_activity(check_card(check, rebuilds, self._catalog, images=images, holds=holds, now=now))
-        rebuild = await self._store.rebuild(card.subject_id)
+        rebuild_id, attempt = noticed(card.subject_id)
+        rebuild = await self._store.rebuild(rebuild_id)
         if rebuild is None:
             return None
         if card.subject is Subject.NOTICE:
-            return notice_activity(notice(rebuild))
+            return notice_activity(notice(rebuild)) if rebuild.attempt == attempt else None
         hold = in_force(await self._store.holds(), now).get(rebuild.image)
         return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), hold=hold, now=now))
 

@@ -90,7 +90,7 @@ async def test_a_failing_test_names_stage_and_log_and_offers_a_retry(bot: Bot) -
     assert "\x1b" not in card.text
     await bot.teams.until_shown("<at>Alex Wilber</at>")
     bot.script.failing.clear()
-    await bot.teams.channel().press(card, "Retry")
+    await bot.teams.channel().press(card, "Retry all")
     await bot.teams.until_shown(f"{SDK} · in ECR as 6.0-bullseye-slim-1.4.0")
     assert [run["version_tag"] for run in bot.runs] == ["6.0-bullseye-slim-1.4.0"] * 2
 

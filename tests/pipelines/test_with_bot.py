@@ -95,7 +95,7 @@ async def test_an_application_that_answers_500_ends_as_a_card_with_the_reason(
     card = await teams.until_shown(f"{IMAGE} · test failed", "500", deadline_s=RUN_S)
     assert world.ecr.versions(world.repository) == {}
     world.expect(application=expectations["application"])
-    await teams.channel().press(card, "Retry")
+    await teams.channel().press(card, "Retry failed stage")
     await teams.until_shown(f"{IMAGE} · in ECR as {LINE}-1.0.0", deadline_s=RUN_S)
 
 

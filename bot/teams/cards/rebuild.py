@@ -7,7 +7,20 @@ from microsoft_teams.cards.core import Action, CardElement, Container, Container
 from bot.core.holds import Hold
 from bot.core.images import PlatformImage
 from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote
-from bot.teams.cards.card import Card, band, button, card, details, fitting, heading, line, link, run, text_input
+from bot.teams.cards.card import (
+    Card,
+    action_set,
+    band,
+    button,
+    card,
+    details,
+    fitting,
+    heading,
+    line,
+    link,
+    run,
+    text_input,
+)
 from bot.teams.cards.decisions import approve, cancel, reject, start_now
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
 from bot.teams.cards.hold import hold_line
@@ -35,6 +48,7 @@ STYLES: dict[State, ContainerStyle] = {
     State.SUPERSEDED: "emphasis",
 }
 LOG_LINES, LOG_WIDTH, LOG_ROOM = 12, 160, 4_000
+MOST_ERRORS, ERROR_WIDTH, ERROR_ROOM, LONGEST_STEP = 5, 240, 2_000, 60
 MOST_VOTES = 5
 
 
@@ -47,8 +61,8 @@ def rebuild_card(rebuild: Rebuild, image: PlatformImage | None, *, hold: Hold | 
     body += _meaning(rebuild, image)
     if hold:
         body.append(hold_line(hold))
-    if rebuild.state is State.FAILED and rebuild.log_tail:
-        body.append(_log(rebuild.log_tail))
+    if rebuild.state is State.FAILED:
+        body += _failure(rebuild)
     body.append(_footer(rebuild, image))
     comment = [text_input("comment", rebuild.id, label="Comment for the approval")] if decidable(rebuild, now) else []
     hidden, why = details(rebuild.id, *_details(rebuild, image), *comment)
@@ -127,18 +141,38 @@ def _result(rebuild: Rebuild) -> list[CardElement]:
     return lines
 
 
+def _failure(rebuild: Rebuild) -> list[CardElement]:
+    """Where it broke, what that step called an error, and what its log says besides."""
+    lines: list[CardElement] = []
+    errors: tuple[str, ...] = ()
+    if stage := rebuild.failed_stage:
+        where = " · ".join(filter(None, (clean(stage.name, LONGEST_STEP), clean(stage.failed_step, LONGEST_STEP))))
+        took = stage.finished_at - stage.started_at if stage.started_at and stage.finished_at else None
+        lines.append(
+            line(run(Safe(where), bold=True), f" failed after {duration(took)}." if took is not None else " failed.")
+        )
+        errors = stage.errors[:MOST_ERRORS]
+        lines += fitting((_mono(error, ERROR_WIDTH) for error in errors), ERROR_ROOM)
+    log = tuple(text for text in rebuild.log_tail if text not in errors)
+    return [*lines, _log(log)] if log else lines
+
+
 def _log(lines: tuple[str, ...]) -> Container:
-    shown = [line(run(clean(text, LOG_WIDTH), mono=True, size="Small"), spacing="None") for text in lines[-LOG_LINES:]]
-    newest_first = fitting(reversed(shown), LOG_ROOM)
+    newest_first = fitting((_mono(text, LOG_WIDTH) for text in reversed(lines[-LOG_LINES:])), LOG_ROOM)
     return Container(items=newest_first[::-1], style="emphasis", spacing="Small")
+
+
+def _mono(text: str, width: int) -> CardElement:
+    return line(run(clean(text, width), mono=True, size="Small"), spacing="None")
 
 
 def _footer(rebuild: Rebuild, image: PlatformImage | None) -> CardElement:
     if rebuild.state is State.AWAITING_APPROVAL:
         return line(*asked(rebuild), ".", subtle=True)
     run_number = f"run {rebuild.run_number}" if rebuild.run_number else ""
+    attempt = f"attempt {rebuild.attempt}" if rebuild.attempt > 1 else ""
     started = f"started now by {name_of(rebuild.override.person)}" if rebuild.override else ""
-    told = " · ".join(filter(None, (run_number, approvals(rebuild, image), started)))
+    told = " · ".join(filter(None, (run_number, attempt, approvals(rebuild, image), started)))
     if rebuild.version_tag and rebuild.state is not State.SUCCEEDED:
         return line(clean(rebuild.version_tag, 150), " · ", clean(told), subtle=True)
     return line(clean(capital(told)), subtle=True) if told else line(*asked(rebuild), ".", subtle=True)
@@ -146,6 +180,7 @@ def _footer(rebuild: Rebuild, image: PlatformImage | None) -> CardElement:
 
 def _details(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]:
     lines: list[CardElement] = [
+        *_anew(rebuild),
         line(*asked(rebuild), "."),
         *(_act("Approved by ", vote) for vote in rebuild.votes[:MOST_VOTES]),
         *([_act("Started outside its maintenance window by ", rebuild.override)] if rebuild.override else []),
@@ -159,6 +194,13 @@ def _details(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]
     return [*lines, line(f"Rebuild {rebuild.id}.")]
 
 
+def _anew(rebuild: Rebuild) -> list[CardElement]:
+    """The second choice where the failed stage can be retried."""
+    if not _goes_on(rebuild):
+        return []
+    return [line("A new run begins from the start, with what the pipeline is now."), action_set(_retry_all(rebuild))]
+
+
 def _act(what: str, vote: Vote) -> CardElement:
     comment = f": {vote.comment}" if vote.comment else "."
     return line(what, name_of(vote.person), ", ", moment(vote.at), comment)
@@ -169,7 +211,7 @@ def _actions(rebuild: Rebuild, now: datetime) -> list[Action | None]:
     if decidable(rebuild, now):
         return [approve(rebuild), reject(rebuild)]
     if rebuild.state is State.FAILED:
-        retry = button("Retry", "rebuild", target=rebuild.image, reason=f"retry of {rebuild.id}")
+        retry = button("Retry failed stage", "retry", target=rebuild.id) if _goes_on(rebuild) else _retry_all(rebuild)
         return [retry, link("Open run", rebuild.run_url)]
     if rebuild.waits_for_window:
         return [start_now(rebuild), cancel(rebuild)]
@@ -178,6 +220,15 @@ def _actions(rebuild: Rebuild, now: datetime) -> list[Action | None]:
         link("Open run", rebuild.run_url),
         cancel(rebuild) if stoppable and not rebuild.ended_by else None,
     ]
+
+
+def _goes_on(rebuild: Rebuild) -> bool:
+    """Whether the run can go on at its failed stage, as far as its rebuild knows."""
+    return rebuild.state is State.FAILED and rebuild.run_id is not None and rebuild.failed_stage is not None
+
+
+def _retry_all(rebuild: Rebuild) -> Action:
+    return button("Retry all", "rebuild", target=rebuild.image, reason=f"retry of {rebuild.id}")
 
 
 def _sentence(text: str) -> str:

@@ -73,6 +73,8 @@ def standing(rebuild: Rebuild) -> Standing:
             return Standing("●", "being cancelled", "Accent")
         case State.QUEUED:
             return Standing("●", "queued", "Accent")
+        case State.RUNNING if rebuild.retry_until:
+            return Standing("●", "about to be retried", "Accent")
         case State.RUNNING:
             return Standing("●", _under_way(rebuild.stages), "Accent")
         case State.VERIFYING:
@@ -80,7 +82,7 @@ def standing(rebuild: Rebuild) -> Standing:
         case State.SUCCEEDED:
             return Standing("✓", f"in ECR as {rebuild.version_tag}", "Good")
         case State.FAILED:
-            return Standing("✕", _failed(rebuild.stages), "Attention")
+            return Standing("✕", _failed(rebuild.failed_stage), "Attention")
         case State.CANCELLED | State.REJECTED | State.EXPIRED | State.SUPERSEDED:
             return Standing("–", rebuild.state.value)
 
@@ -92,9 +94,8 @@ def _under_way(stages: Iterable[Stage]) -> str:
     return UNDER_WAY.get(now.lower(), f"running {clean(now, LONGEST_STAGE)}")
 
 
-def _failed(stages: Iterable[Stage]) -> str:
-    failed = next((stage.name for stage in stages if stage.state is StageState.FAILED), None)
-    return f"{clean(failed, LONGEST_STAGE).lower()} failed" if failed else "failed"
+def _failed(stage: Stage | None) -> str:
+    return f"{clean(stage.name, LONGEST_STAGE).lower()} failed" if stage else "failed"
 
 
 def sentence(rebuild: Rebuild) -> str:
@@ -156,7 +157,7 @@ def approvals(rebuild: Rebuild, image: PlatformImage | None) -> str:
 
 def ending(rebuild: Rebuild) -> str:
     """Why it ended, where its state does not tell; empty otherwise."""
-    if rebuild.state is State.FAILED and any(stage.state is StageState.FAILED for stage in rebuild.stages):
+    if rebuild.state is State.FAILED and rebuild.failed_stage:
         return ""
     reason = clean(rebuild.ended_reason)
     if rebuild.state is State.REJECTED and rebuild.ended_by:
