@@ -187,6 +187,7 @@ class Service:
         image = self.image(rebuild.image)
         if rebuild.requested_by is None or rebuild.requested_by.id != person.id:
             await self.must_be_approver(image, person, "retry", rebuild)
+        await self._must_not_be_on_hold(image.name)
         if rebuild.state is not State.FAILED:
             raise CommandError(f"Nothing to retry: {describe(rebuild)}.")
         newest = (await self._store.history(image.name, 1))[0]

@@ -192,6 +192,16 @@ async def test_a_retry_waits_for_nobody_elses_run(bot: Bot) -> None:
     assert "under way; try again after it" in answer["value"]
 
 
+async def test_a_hold_stops_a_retry(bot: Bot) -> None:
+    """While the image is on hold nothing runs, and the answer offers the release."""
+    card = await fail(bot)
+    await bot.teams.personal(ALEX).ask(f"hold {SDK} waiting for the proxy")
+    answer = await bot.teams.channel().press(card, "Retry failed stage")
+    assert "Release it first" in answer["value"]
+    (run,) = bot.world.azure.runs.all.values()
+    assert len(run.stages["Test"]) == 1
+
+
 async def test_a_retried_run_can_be_cancelled(bot: Bot) -> None:
     """Cancel works on the second attempt as on the first, and Retry is gone afterwards."""
     card = await fail(bot)
