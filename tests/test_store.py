@@ -138,6 +138,20 @@ async def test_one_open_rebuild_per_image(store: SqlStore) -> None:
     assert await store.open_rebuild(SDK) == second
 
 
+async def test_a_rebuild_reopens_only_while_no_other_is_open(store: SqlStore) -> None:
+    """A failed rebuild that is to run again is refused while its image has an open one, and keeps its row."""
+    failed = replace(question(), state=State.FAILED)
+    await add(store, failed)
+    other = await add(store, question())
+    with pytest.raises(Conflict, match="another open rebuild"):
+        await store.save_rebuild(failed.retry(ALEX, MONDAY), entry(failed, "retry"))
+    assert await actions(store) == ["ask", "ask"]
+    assert await store.rebuild(failed.id) == failed
+    await store.save_rebuild(other.move(State.CANCELLED, MONDAY))
+    again = await store.save_rebuild(failed.retry(ALEX, MONDAY))
+    assert await store.open_rebuild(SDK) == again
+
+
 async def test_twenty_requests_at_once_are_one(open_store: Open) -> None:
     """Of twenty that open a rebuild of the same image at the same moment, over two replicas, one wins."""
     stores = [await open_store(), await open_store()]
@@ -290,9 +304,20 @@ WHOLE = Rebuild(
     problem="Azure DevOps answered 503",
     stages=(
         Stage(name="Build", state=StageState.SUCCEEDED, started_at=MONDAY, finished_at=MONDAY + HOUR),
-        Stage(name="Test", state=StageState.FAILED, attempt=2, log_id=7, errors=("expected 200",)),
+        Stage(
+            name="Test",
+            state=StageState.FAILED,
+            ref_name="test",
+            attempt=2,
+            failed_step="Run it",
+            log_id=7,
+            errors=("500",),
+        ),
     ),
     log_tail=("line one", "line two"),
+    attempt=2,
+    retried_by=(ALEX,),
+    retry_until=MONDAY + HOUR,
     pushed_digest=NEWEST,
     pushed_size=123_456_789_012,
     previous_size=1,
