@@ -195,6 +195,8 @@ class Service:
             raise CommandError(f"Too late to retry {rebuild.id}: {describe(newest)}.")
         if rebuild.run_id is None or rebuild.new_digest is None or rebuild.failed_stage is None:
             raise _no_retry(rebuild, "none of its stages failed")
+        if rebuild.override is None and not image.windows.is_open(self._clock.now()):
+            raise CommandError(f"The maintenance window of {image.name} is closed; retry when it opens.")
         if busy := await other_run(self._pipelines, rebuild, image):
             raise CommandError(f"Run {busy.number} of {image.name} is under way; try again after it.")
         if not await self._checker.same_for(image, rebuild.new_digest, await self._checker.current(image)):

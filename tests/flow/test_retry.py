@@ -2,13 +2,14 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bot.demo.azure_devops import close_after
 from bot.demo.runs import AgentRun
-from tests.conftest import Bot
+from tests.conftest import CATALOG, Bot, StartBot
 from tests.peers.teams import ALEX, NESTOR, Message
 
 SDK = "dotnet-sdk-6"
@@ -200,6 +201,21 @@ async def test_a_hold_stops_a_retry(bot: Bot) -> None:
     assert "Release it first" in answer["value"]
     (run,) = bot.world.azure.runs.all.values()
     assert len(run.stages["Test"]) == 1
+
+
+async def test_a_retry_keeps_to_the_maintenance_window(start_bot: StartBot, catalog_file: Path) -> None:
+    """What failed while the window was open is not retried after it closed."""
+    catalog_file.write_text(CATALOG.replace("images:\n", '  windows: {allow: ["mon 06:00-07:00"]}\nimages:\n'))
+    async with start_bot() as bot:
+        await bot.check()
+        await bot.teams.channel().install()
+        card = await fail(bot)
+        bot.clock.advance(timedelta(hours=1))
+        answer = await bot.teams.channel().press(card, "Retry failed stage")
+        assert "maintenance window of dotnet-sdk-6 is closed" in answer["value"]
+        bot.clock.advance(timedelta(days=7, hours=-1))
+        answer = await bot.teams.channel().press(card, "Retry failed stage")
+        assert "Retrying." in answer["value"]
 
 
 async def test_a_retried_run_can_be_cancelled(bot: Bot) -> None:
