@@ -34,6 +34,7 @@ from bot.teams.adapter import Adapter
 from bot.teams.commands import Desk
 from bot.teams.connector import Connectors
 from bot.teams.notifier import Notifier
+from bot.teams.roster import Roster
 from bot.teams.tokens import ClientCredentials, InboundTokens, ManagedIdentity, NoTokens, OutboundTokens
 from bot.teams.turns import Turns
 from bot.web import routes
@@ -140,12 +141,13 @@ async def open_app(
 
         wakes = Wakes()
         checker = Checker(catalog, registry, repository)
-        service = Service(catalog, store, checker, pipelines, clock, wakes)
+        hosts = settings.allowed_service_hosts + (("127.0.0.1", "localhost") if settings.allow_anonymous else ())
+        connectors = Connectors(session, tokens, hosts)
+        roster = Roster(connectors, store, clock)
+        service = Service(catalog, store, checker, pipelines, roster, clock, wakes)
         timeout = timedelta(seconds=settings.verify_timeout)
         checks = CheckService(catalog, store, checker, clock, wakes)
         runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, timeout)
-        hosts = settings.allowed_service_hosts + (("127.0.0.1", "localhost") if settings.allow_anonymous else ())
-        connectors = Connectors(session, tokens, hosts)
         losses = Losses(store, clock, wakes)
         notifier = Notifier(store, connectors, catalog, clock, losses)
         schedule = Schedule(settings.schedule, settings.timezone, clock, checks.check_slot)

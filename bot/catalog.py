@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 
 from bot.core.images import ApprovalRules, ImagePlatform, ImageReference, Mode, PipelineReference, PlatformImage
@@ -23,6 +24,7 @@ from bot.errors import ConfigError
 
 NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
 PARENT = "platform:"
+CHANNEL = r"^19:[^\s;/]+@thread\.(tacv2|skype)$"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -32,6 +34,12 @@ def parse_duration(text: object) -> timedelta:
     if not match:
         raise ValueError(f"{str(text)[:40]!r} is not a duration such as 12h or 7d")
     return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def _deadline(wait: timedelta) -> timedelta:
+    if not timedelta(minutes=5) <= wait <= timedelta(days=90):
+        raise ValueError("a request waits for five minutes at least and for 90 days at most")
+    return wait
 
 
 def _base(text: str) -> str:
@@ -101,11 +109,27 @@ class ApprovalEntry(_Strict):
     """Who decides about a rebuild."""
 
     approvers: Annotated[list[Text], Field(description="Entra object ids or user principal names")] = []
-    required: Annotated[int, Field(ge=1, description="how many different people have to approve")] = 1
+    channels: Annotated[
+        list[Annotated[str, Field(pattern=CHANNEL)]],
+        Field(description="Teams channels, 19:...@thread.tacv2; the members of their teams may approve as well"),
+    ] = []
+    required: Annotated[int, Field(ge=1, le=20, description="how many different people have to approve")] = 1
     self_approve: Annotated[bool, Field(description="whether the person who asked may approve")] = True
-    expires: Annotated[Duration, Field(description="how long a request waits", json_schema_extra={"default": "7d"})] = (
-        timedelta(days=7)
-    )
+    expires: Annotated[
+        Duration,
+        AfterValidator(_deadline),
+        Field(description="how long a request waits, 5m to 90d", json_schema_extra={"default": "7d"}),
+    ] = timedelta(days=7)
+    remind: Annotated[
+        Duration | Literal["never"],
+        Field(description="when to remind of a request that waits, or never", json_schema_extra={"default": "1d"}),
+    ] = timedelta(days=1)
+
+    @model_validator(mode="after")
+    def _remind_in_time(self) -> Self:
+        if "remind" in self.model_fields_set and self.remind != "never" and self.remind >= self.expires:
+            raise ValueError("`remind` has to be shorter than `expires`")
+        return self
 
 
 class WindowsEntry(_Strict):
@@ -326,7 +350,7 @@ class _Reader:
         rules, path = image.approval, ("images", image.name, "approval")
         if not self._lines.has(path):
             path = ("defaults", "approval", "approvers")
-        if image.mode is not Mode.NOTIFY and len(rules.approvers) < rules.required:
+        if image.mode is not Mode.NOTIFY and not rules.channels and len(rules.approvers) < rules.required:
             self._problem(path, f"can never be met: {rules.required} needed, {len(rules.approvers)} named as approvers")
 
     def _opening(self, image: PlatformImage) -> None:
@@ -373,9 +397,11 @@ def _platform_image(name: str, entry: ImageEntry) -> PlatformImage:
         mode=entry.mode,
         approval=ApprovalRules(
             approvers=frozenset(approver.lower() for approver in entry.approval.approvers),
+            channels=tuple(dict.fromkeys(entry.approval.channels)),
             required=entry.approval.required,
             self_approve=entry.approval.self_approve,
             expires=entry.approval.expires,
+            remind=None if entry.approval.remind == "never" else entry.approval.remind,
         ),
         windows=Windows.parse(entry.windows.timezone, entry.windows.allow, entry.windows.deny),
     )

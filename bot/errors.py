@@ -67,7 +67,11 @@ class Denied(PeerRefused):
 
 
 class NotFound(PeerRefused):
-    """The peer says that it does not exist."""
+    """The peer says that it does not exist. `code` is the peer's own word for what, empty when it has none."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Conflict(BotError):

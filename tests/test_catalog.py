@@ -384,3 +384,36 @@ def _defaults(described: Any) -> Iterator[tuple[dict[str, Any], Any]]:
             yield described, described["default"]
         for value in described.values():
             yield from _defaults(value)
+
+
+@pytest.mark.parametrize(
+    ("approval", "told"),
+    [
+        ("{required: 21, channels: ['19:a@thread.tacv2']}", "approval.required is wrong"),
+        ("{expires: 4m}", "approval.expires is wrong: a request waits for five minutes at least"),
+        ("{expires: 91d}", "approval.expires is wrong: a request waits for five minutes at least"),
+        ("{expires: 1d, remind: 1d}", "approval is wrong: `remind` has to be shorter than `expires`"),
+        ("{remind: soon}", "approval.remind"),
+        ("{channels: [general]}", "approval.channels.0 is wrong"),
+    ],
+)
+def test_rules_that_make_no_sense(problems: Problems, approval: str, told: str) -> None:
+    """Too many approvals, deadlines nobody can keep or remembers, and channels that are none are told."""
+    found = problems(f"{MORE}    approval: {approval}\n")
+    assert found
+    assert all(told in problem for problem in found)
+
+
+def test_members_of_a_team_may_be_enough(read: Load) -> None:
+    """With a channel named, nobody else has to be."""
+    rules = read(f"{MORE}    approval: {{approvers: [], required: 5, channels: ['19:a@thread.tacv2']}}\n")
+    assert rules["more"].approval.channels == ("19:a@thread.tacv2",)
+
+
+@pytest.mark.parametrize(
+    ("approval", "remind"),
+    [("{expires: 2h}", timedelta(days=1)), ("{remind: 90m}", timedelta(minutes=90)), ("{remind: never}", None)],
+)
+def test_reminders(read: Load, approval: str, remind: timedelta | None) -> None:
+    """A reminder comes after a day, or as the catalog says, which may be never."""
+    assert read(f"{MORE}    approval: {approval}\n")["more"].approval.remind == remind

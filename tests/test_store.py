@@ -566,8 +566,8 @@ async def test_card_is_owed_until_it_was_delivered(store: SqlStore) -> None:
     assert card.conversation == place("channel")
     await store.card_delivered(card, "activity-1", "looks")
     assert await store.due_cards(MONDAY) == []
-    assert await store.card_activity(Subject.REBUILD, rebuild.id, "channel") == "activity-1"
-    assert await store.card_activity(Subject.NOTICE, rebuild.id, "channel") is None
+    assert await store.card_of(rebuild.id, "channel") == "activity-1"
+    assert await store.card_of(rebuild.id, "elsewhere") is None
 
     for state in (State.APPROVED, State.QUEUED, State.RUNNING):
         rebuild = await store.save_rebuild(rebuild.move(state, MONDAY), None, (Subject.REBUILD,))

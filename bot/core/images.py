@@ -124,12 +124,18 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRules:
-    """Who may approve (Entra object ids or user principal names, lower case), and how many of them are needed."""
+    """Who may approve, and how many of them are needed.
+
+    `approvers` are Entra object ids or user principal names in lower case; `channels` are conversation ids, whose
+    members may approve as well.
+    """
 
     approvers: frozenset[str]
+    channels: tuple[str, ...] = ()
     required: int = 1
     self_approve: bool = True
     expires: timedelta = timedelta(days=7)
+    remind: timedelta | None = timedelta(days=1)  # None: never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from bot.core.images import (
     PlatformImage,
     PublishedImage,
 )
-from bot.core.rebuilds import AuditEntry, Rebuild, Run, RunRequest, Stage, State
+from bot.core.rebuilds import AuditEntry, Person, Rebuild, Run, RunRequest, Stage, State
 
 
 class Clock(Protocol):
@@ -210,8 +210,11 @@ class CardStore(Protocol):
     async def next_card_at(self) -> datetime | None:
         """When the first card on a pause may be tried again; None when none is."""
 
-    async def card_activity(self, subject: Subject, subject_id: str, conversation_id: str) -> str | None:
-        """The activity id of a card in a conversation, None when it was not posted there."""
+    async def card_of(self, rebuild_id: str, conversation_id: str) -> str | None:
+        """The activity id of the card that shows a rebuild in a conversation: its own, else that of the newest check.
+
+        None when there is neither.
+        """
 
     async def claim_card(self, card: DueCard, now: datetime, until: datetime) -> bool:
         """Whether the card is ours to deliver: no other replica has it until then."""
@@ -228,6 +231,13 @@ class CardStore(Protocol):
     async def rebuilds_by_id(self, ids: Iterable[str]) -> dict[str, Rebuild]: ...
 
     async def holds(self) -> dict[str, Hold]: ...
+
+
+class Members(Protocol):
+    """Who is in which conversation, as Teams says at this moment."""
+
+    async def in_channel(self, channel_id: str, person: Person) -> bool:
+        """Whether the person is a member of the team that owns the channel. Raises PeerError when nobody can tell."""
 
 
 class Wake(Protocol):

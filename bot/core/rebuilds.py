@@ -252,8 +252,11 @@ def new_id() -> str:
     return "".join(secrets.choice(ID_ALPHABET) for _ in range(8))
 
 
-def may_approve(rules: ApprovalRules, person: Person) -> bool:
-    """Whether the catalog names this person as an approver, by object id or principal name."""
+def is_named(rules: ApprovalRules, person: Person) -> bool:
+    """Whether the catalog names this person as an approver, by object id or principal name.
+
+    Whoever is not named may still be a member of one of `rules.channels`: ask `Service.may_approve`.
+    """
     return bool({person.id.lower(), person.principal_name.lower()} & rules.approvers)
 
 

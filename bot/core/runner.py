@@ -89,9 +89,11 @@ class Runner:
                 logger.warning("rebuild %s cannot go on: %s", rebuild.id, error)
 
     async def _watch(self, rebuild: Rebuild) -> None:
-        """A question ends by itself when nobody decides in time, or when somebody stops its image."""
+        """A question ends by itself when nobody decides in time, or when its image is stopped or leaves the catalog."""
         now = self._clock.now()
-        if rebuild.is_overdue(now):
+        if rebuild.image not in self._catalog:
+            await self._end(rebuild, State.CANCELLED, f"{rebuild.image} is no longer in the catalog", show=())
+        elif rebuild.is_overdue(now):
             await self._save(rebuild, rebuild.move(State.EXPIRED, now), "expire")
         elif hold := await self._stopped_by(rebuild):
             await self._end(rebuild, State.SUPERSEDED, str(hold), show=())

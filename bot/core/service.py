@@ -14,7 +14,7 @@ from bot.core.checks import Verdict
 from bot.core.conversations import Subject
 from bot.core.holds import Hold, HoldKind, in_force
 from bot.core.images import PlatformImage
-from bot.core.ports import Clock, Pipelines, Store, Wake
+from bot.core.ports import Clock, Members, Pipelines, Store, Wake
 from bot.core.rebuilds import (
     OPEN,
     WINDOW_CLOSED,
@@ -25,12 +25,12 @@ from bot.core.rebuilds import (
     State,
     Vote,
     approval_counts,
-    may_approve,
+    is_named,
     new_id,
     until_open,
 )
 from bot.core.runner import other_run, system_entry
-from bot.errors import CommandError, Conflict, PeerRefused, PeerUnavailable, Refused
+from bot.errors import CommandError, Conflict, PeerError, PeerRefused, PeerUnavailable, Refused
 
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
 HISTORY = 10
@@ -76,6 +76,7 @@ class Service:
         store: Store,
         checker: Checker,
         pipelines: Pipelines,
+        members: Members,
         clock: Clock,
         wake: Wake,
     ) -> None:
@@ -83,6 +84,7 @@ class Service:
         self._store = store
         self._checker = checker
         self._pipelines = pipelines
+        self._members = members
         self._clock = clock
         self._wake = wake
         self._statuses: dict[str, _Read] = {}
@@ -94,7 +96,7 @@ class Service:
         return await self._decide(which, person, lambda rebuild: self._approve(rebuild, person, comment))
 
     async def _approve(self, rebuild: Rebuild, person: Person, comment: str) -> Rebuild:
-        image = self.image(rebuild.image)
+        image = self._still_there(rebuild)
         await self.must_be_approver(image, person, "approve", rebuild)
         self._must_wait(rebuild)
         await self._must_not_be_on_hold(image.name)
@@ -112,7 +114,7 @@ class Service:
         return await self._decide(which, person, lambda rebuild: self._reject(rebuild, person, reason))
 
     async def _reject(self, rebuild: Rebuild, person: Person, reason: str) -> Rebuild:
-        await self.must_be_approver(self.image(rebuild.image), person, "reject", rebuild)
+        await self.must_be_approver(self._still_there(rebuild), person, "reject", rebuild)
         self._must_wait(rebuild)
         if not reason:
             raise CommandError("A rejection needs a reason, for those who ask why.")
@@ -237,7 +239,7 @@ class Service:
             created_at=now,
             expires_at=now + image.approval.expires,
         )
-        if may_approve(image.approval, person) and image.approval.self_approve:
+        if image.approval.self_approve and await self._counts_as_approver(image, person):
             rebuild = replace(rebuild, votes=(Vote(person=person, at=now, comment=reason),))
             if image.approval.required == 1:
                 rebuild = until_open(rebuild.move(State.APPROVED, now), image.windows, now)
@@ -252,7 +254,8 @@ class Service:
     ) -> Rebuild:
         """One active rebuild per image: the wish counts as a vote for a waiting one, and its card is shown here."""
         waiting = present.state is State.AWAITING_APPROVAL
-        if waiting and may_approve(image.approval, person) and not approval_counts(image.approval, present, person):
+        counts = waiting and not approval_counts(image.approval, present, person)
+        if counts and await self._counts_as_approver(image, person):
             present = await self._approve(present, person, reason)
         await self._store.show(present, conversation_id)
         self._wake.cards()
@@ -267,12 +270,35 @@ class Service:
                 continue
         raise CommandError("Somebody else is changing this rebuild; look at its card and try again.")
 
+    async def may_approve(self, image: PlatformImage, person: Person) -> bool:
+        """Whether the catalog names the person, or a channel of which they are a member at this moment.
+
+        Raises PeerError when that cannot be told.
+        """
+        if is_named(image.approval, person):
+            return True
+        for channel in image.approval.channels:
+            if await self._members.in_channel(channel, person):
+                return True
+        return False
+
+    async def _counts_as_approver(self, image: PlatformImage, person: Person) -> bool:
+        """Like `may_approve`; who cannot be checked now asks like anybody else."""
+        try:
+            return await self.may_approve(image, person)
+        except PeerError:
+            return False
+
     async def must_be_approver(
         self, image: PlatformImage, person: Person, action: str, rebuild: Rebuild | None = None
     ) -> None:
-        """Raises Refused, and leaves an audit row, when the catalog does not name the person."""
-        if may_approve(image.approval, person):
-            return
+        """Raises Refused, and leaves an audit row, when the person may not decide about the image."""
+        try:
+            if await self.may_approve(image, person):
+                return
+            why = f"The catalog names: {approvers_of(image)}."
+        except PeerError as error:
+            why = f"Whether you are a member of the team that may cannot be checked now: {error}."
         entry = AuditEntry(
             at=self._clock.now(),
             actor=person,
@@ -283,10 +309,15 @@ class Service:
             new_state=rebuild.state if rebuild else "",
         )
         await self._store.audit(entry)
-        who = ", ".join(sorted(image.approval.approvers)) or "nobody"
         verb = "start" if action == "now" else action
         what = f"{verb} rebuilds of {image.name}" if rebuild else f"{verb} {image.name}"
-        raise Refused(f"You may not {what}. The catalog names: {who}.")
+        raise Refused(f"You may not {what}. {why}")
+
+    def _still_there(self, rebuild: Rebuild) -> PlatformImage:
+        """The image of a rebuild, which may have left the catalog since it was asked for."""
+        if rebuild.image not in self.catalog:
+            raise CommandError(f"Nothing to decide: {rebuild.image} is no longer in the catalog.")
+        return self.catalog[rebuild.image]
 
     async def _must_not_be_on_hold(self, name: str) -> None:
         hold = await self.hold(name)
@@ -398,6 +429,12 @@ class Service:
     async def history(self, name: str | None) -> list[Rebuild]:
         """The last ten rebuilds, newest first; of one image or of all."""
         return await self._store.history(self.image(name).name if name else None, HISTORY)
+
+
+def approvers_of(image: PlatformImage) -> str:
+    """Who may approve, in the words of the catalog."""
+    teams = ["the members of its team in Teams"] if image.approval.channels else []
+    return ", ".join([*sorted(image.approval.approvers), *teams]) or "nobody"
 
 
 def _no_retry(rebuild: Rebuild, reason: str) -> CommandError:

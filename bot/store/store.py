@@ -359,12 +359,15 @@ class SqlStore:
         rows = await self._rows(paused)
         return rows[0][0] if rows else None
 
-    async def card_activity(self, subject: Subject, subject_id: str, conversation_id: str) -> str | None:
-        """The activity id of a card in a conversation, None when it was not posted there."""
-        query = select(t.cards.c.activity_id).filter_by(
-            subject=subject, subject_id=subject_id, conversation_id=conversation_id
-        )
-        rows = await self._rows(query)
+    async def card_of(self, rebuild_id: str, conversation_id: str) -> str | None:
+        """The activity id of the card that shows a rebuild in a conversation: its own, else the newest check's."""
+        cards, shown = t.cards.c, t.check_rebuilds.c
+        of_checks = select(cast(shown.check_id, String)).where(shown.rebuild_id == rebuild_id)
+        own = (cards.subject == Subject.REBUILD) & (cards.subject_id == rebuild_id)
+        of_check = (cards.subject == Subject.CHECK) & cards.subject_id.in_(of_checks)
+        posted = (cards.conversation_id == conversation_id, cards.activity_id != "", or_(own, of_check))
+        newest = select(cards.activity_id).where(*posted).order_by(cards.subject.desc(), cards.id.desc())  # own first
+        rows = await self._rows(newest.limit(1))
         return rows[0].activity_id if rows else None
 
     async def claim_card(self, card: DueCard, now: datetime, until: datetime) -> bool:

@@ -19,6 +19,7 @@ from bot.errors import Denied, Forbidden, NotFound, PeerRefused, PeerUnavailable
 from bot.teams.tokens import OutboundTokens
 
 TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
+PAGE = 500  # members; the most that Teams gives at once
 # Teams asks to repeat these. https://learn.microsoft.com/microsoftteams/platform/bots/how-to/rate-limit
 LATER = frozenset({408, 412, 429, 500, 502, 503, 504})
 # https://learn.microsoft.com/microsoftteams/platform/bots/build-conversational-capability#status-codes-from-bot-conversational-apis
@@ -54,6 +55,16 @@ class Connector:
     async def member(self, conversation_id: str, member_id: str) -> Mapping[str, Any]:
         """A member's account, with `userPrincipalName` and `aadObjectId`. Raises like `send_to_conversation`."""
         path = f"/v3/conversations/{quote(conversation_id, safe='')}/members/{quote(member_id, safe='')}"
+        answer = await self._request("GET", path, None)
+        return answer if isinstance(answer, dict) else {}
+
+    async def members(self, conversation_id: str, token: str = "") -> Mapping[str, Any]:
+        """A page of members, and a `continuationToken` when there are more. Raises like `send_to_conversation`.
+
+        https://learn.microsoft.com/microsoftteams/platform/bots/how-to/get-teams-context#fetch-the-roster-or-user-profile
+        """
+        page = f"?pageSize={PAGE}" + (f"&continuationToken={quote(token, safe='')}" if token else "")
+        path = f"/v3/conversations/{quote(conversation_id, safe='')}/pagedmembers{page}"
         answer = await self._request("GET", path, None)
         return answer if isinstance(answer, dict) else {}
 
@@ -126,7 +137,7 @@ async def _error(response: aiohttp.ClientResponse) -> Exception:
     if response.status == HTTPStatus.UNAUTHORIZED:
         return PeerUnavailable(words)  # a token that was just revoked or a clock that is off: both pass
     if code in GONE:
-        return NotFound(f"{GONE[code]} ({words})")
+        return NotFound(f"{GONE[code]} ({words})", code=code)
     if response.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-        return NotFound(words)
+        return NotFound(words, code=code)
     return Denied(words) if response.status == HTTPStatus.FORBIDDEN else PeerRefused(words)

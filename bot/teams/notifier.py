@@ -107,7 +107,7 @@ class Notifier:
         root = None
         if card.subject is Subject.NOTICE:
             rebuild_id, _ = noticed(card.subject_id)
-            root = await self._store.card_activity(Subject.REBUILD, rebuild_id, card.conversation.id)
+            root = await self._store.card_of(rebuild_id, card.conversation.id)
         try:
             posted = await connector.send_to_conversation(_thread(card.conversation, root), activity)
         except NotFound:

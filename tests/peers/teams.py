@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -153,6 +153,8 @@ class Teams:
     messages: list[Message] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    rosters: dict[str, Sequence[User]] = field(default_factory=dict)  # by conversation; nobody can ask about others
+    page_size: int = 500
     _ids: Iterator[int] = field(default_factory=lambda: count(1_700_000_000_000))
     _failures: list[_Failure] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -169,6 +171,7 @@ class Teams:
         app.router.add_post(f"{path}/activities/{{id}}", self._post)
         app.router.add_put(f"{path}/activities/{{id}}", self._put)
         app.router.add_get(f"{path}/members/{{id}}", self._member)
+        app.router.add_get(f"{path}/pagedmembers", self._members)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -323,11 +326,36 @@ class Teams:
 
     async def _member(self, request: web.Request) -> web.Response:
         self.calls.append((request.method, request.path))
-        for user in USERS:
+        if failure := self._failure("MEMBERS"):
+            return _error(failure.status, failure.code, failure.headers)
+        for user in self.rosters.get(request.match_info["conversation"], USERS):
             if user.mri == request.match_info["id"]:
-                account = {"id": user.mri, "name": user.name, "aadObjectId": user.entra_id}
-                return web.json_response({**account, "userPrincipalName": user.principal_name})
+                return web.json_response(_account(user))
         return _error(404, "MemberNotFoundInConversation")
+
+    async def _members(self, request: web.Request) -> web.Response:
+        """A page of the roster, as the connector's description has it."""
+        self.calls.append((request.method, request.path))
+        if request.headers.get("Authorization") != f"Bearer {self._bot_token}":
+            return _error(401, "Unauthorized")
+        if failure := self._failure("MEMBERS"):
+            return _error(failure.status, failure.code, failure.headers)
+        roster = self.rosters.get(request.match_info["conversation"])
+        if roster is None:
+            return _error(404, "ConversationNotFound")
+        start = int(request.query.get("continuationToken", "0"))
+        end = start + min(int(request.query["pageSize"]), self.page_size)
+        page: Json = {"members": [_account(user) for user in roster[start:end]]}
+        page |= {"continuationToken": str(end)} if end < len(roster) else {}
+        if validator := _validator("PagedMembersResult"):
+            self.problems += [f"{e.json_path}: {e.message[:200]}" for e in validator.iter_errors(page)]
+        return web.json_response(page)
+
+    def _failure(self, method: str) -> _Failure | None:
+        failure = next((f for f in self._failures if f.method == method and f.times > 0), None)
+        if failure:
+            failure.times -= 1
+        return failure
 
     def _check(self, activity: Json) -> None:
         """Note what the connector's own description does not allow, and what is too large for Teams."""
@@ -412,8 +440,13 @@ def _error(status: int, code: str, headers: Mapping[str, str] | None = None) -> 
     return web.json_response({"error": {"code": code, "message": code}}, status=status, headers=headers)
 
 
-def _validator() -> Draft4Validator | None:
+def _account(user: User) -> Json:
+    account = {"id": user.mri, "name": user.name, "aadObjectId": user.entra_id}
+    return {**account, "userPrincipalName": user.principal_name}
+
+
+def _validator(definition: str = "Activity") -> Draft4Validator | None:
     if not CONTRACT.exists():
         return None
     document = json.loads(CONTRACT.read_text("utf-8-sig"))
-    return Draft4Validator({"$ref": "#/definitions/Activity", "definitions": document["definitions"]})
+    return Draft4Validator({"$ref": f"#/definitions/{definition}", "definitions": document["definitions"]})

@@ -145,8 +145,16 @@ def text_input(name: str, target: str, *, label: str, required: str = "") -> Tex
 
 
 def arguments(data: Mapping[str, Any]) -> dict[str, str]:
-    """The command's arguments in what a button sent: `target`, `comment`, `reason`, `text`."""
-    return {str(key).partition(".")[0]: value for key, value in data.items() if isinstance(value, str)}
+    """The command's arguments in what a button sent: `target`, `comment`, `reason`, `text`.
+
+    A client sends all inputs of the card; only those of the button's own target are meant.
+    """
+    found = {}
+    for key, value in data.items():
+        name, dot, owner = str(key).partition(".")
+        if isinstance(value, str) and (not dot or owner == data.get("target")):
+            found[name] = value
+    return found
 
 
 def form(title: str, body: Sequence[CardElement], action: Action) -> ShowCardAction:

@@ -12,7 +12,7 @@ from bot.core.holds import Hold
 from bot.core.images import Mode, PlatformImage
 from bot.core.rebuilds import ENDED, Rebuild, State
 from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, more, run
-from bot.teams.cards.decisions import approve, hold, reject, release, snooze
+from bot.teams.cards.decisions import approve, comment, hold, reject, release, snooze
 from bot.teams.cards.formats import Safe, day, moment, time
 from bot.teams.cards.hold import hold_line
 from bot.teams.cards.states import FOUND, approvals, capital, decidable, digests, ending, row, standing, whole
@@ -108,7 +108,7 @@ def _row(finding: Finding, now: datetime, *, detailed: bool) -> CardElement:
     items = [_first_line(finding), *_more_lines(finding)]
     actions = _actions(finding, now)
     if actions and detailed:
-        hidden, why = details(finding.verdict.name, *_details(finding))
+        hidden, why = details(finding.verdict.name, *_details(finding, now))
         items += [hidden]
         actions += [why]
     if actions:
@@ -191,7 +191,7 @@ def _actions(finding: Finding, now: datetime) -> list[Action | None]:
     return []
 
 
-def _details(finding: Finding) -> list[CardElement]:
+def _details(finding: Finding, now: datetime) -> list[CardElement]:
     verdict = finding.verdict
     source = f" ({verdict.evidence})" if verdict.evidence is not Evidence.NONE else ""
     lines: list[CardElement] = [line(capital(verdict.reason), f"{source}.")]
@@ -202,4 +202,6 @@ def _details(finding: Finding) -> list[CardElement]:
         lines.append(action_set(snooze(verdict.name), hold(verdict.name)))
     if finding.rebuild and finding.rebuild.expires_at:
         lines.append(line(f"Rebuild {finding.rebuild.id}, open until ", moment(finding.rebuild.expires_at), "."))
+    if finding.rebuild and decidable(finding.rebuild, now):
+        lines.append(comment(finding.rebuild))
     return lines

@@ -1,6 +1,6 @@
 """The buttons that decide, and their inline forms."""
 
-from microsoft_teams.cards.core import Action, Choice, ChoiceSetInput
+from microsoft_teams.cards.core import Action, Choice, ChoiceSetInput, TextInput
 
 from bot.core.rebuilds import Rebuild
 from bot.teams.cards.card import button, form, line, text_input
@@ -10,6 +10,11 @@ PAUSES = (("1 day", "1d"), ("3 days", "3d"), ("1 week", "1w"), ("30 days", "30d"
 
 def approve(rebuild: Rebuild) -> Action:
     return button("Approve", "approve", style="positive", target=rebuild.id)
+
+
+def comment(rebuild: Rebuild) -> TextInput:
+    """What Approve sends along; for behind *Why?*."""
+    return text_input("comment", rebuild.id, label="Comment for the approval")
 
 
 def reject(rebuild: Rebuild) -> Action:

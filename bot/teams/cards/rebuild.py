@@ -7,21 +7,8 @@ from microsoft_teams.cards.core import Action, CardElement, Container, Container
 from bot.core.holds import Hold
 from bot.core.images import PlatformImage
 from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote
-from bot.teams.cards.card import (
-    Card,
-    action_set,
-    band,
-    button,
-    card,
-    details,
-    fitting,
-    heading,
-    line,
-    link,
-    run,
-    text_input,
-)
-from bot.teams.cards.decisions import approve, cancel, reject, start_now
+from bot.teams.cards.card import Card, action_set, band, button, card, details, fitting, heading, line, link, run
+from bot.teams.cards.decisions import approve, cancel, comment, reject, start_now
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
 from bot.teams.cards.hold import hold_line
 from bot.teams.cards.states import (
@@ -64,8 +51,8 @@ def rebuild_card(rebuild: Rebuild, image: PlatformImage | None, *, hold: Hold | 
     if rebuild.state is State.FAILED:
         body += _failure(rebuild)
     body.append(_footer(rebuild, image))
-    comment = [text_input("comment", rebuild.id, label="Comment for the approval")] if decidable(rebuild, now) else []
-    hidden, why = details(rebuild.id, *_details(rebuild, image), *comment)
+    form = [comment(rebuild)] if decidable(rebuild, now) else []
+    hidden, why = details(rebuild.id, *_details(rebuild, image), *form)
     return card(sentence(rebuild), [*body, hidden], [*_actions(rebuild, now), why])
 
 
