@@ -22,11 +22,12 @@ from bot.clients.oci import OciRegistry
 from bot.config import Settings
 from bot.core.checker import Checker
 from bot.core.checking import CheckService
+from bot.core.hints import Hints
 from bot.core.holding import HoldService
 from bot.core.images import Digest
 from bot.core.losses import Losses
 from bot.core.ports import Clock, DocumentCache
-from bot.core.runner import Runner
+from bot.core.runner import Pace, Runner
 from bot.core.service import Service
 from bot.schedule import Schedule
 from bot.store.store import SqlStore
@@ -38,6 +39,7 @@ from bot.teams.roster import Roster
 from bot.teams.tokens import ClientCredentials, InboundTokens, ManagedIdentity, NoTokens, OutboundTokens
 from bot.teams.turns import Turns
 from bot.web import routes
+from bot.web.azure_devops_hooks import AzureDevOpsHooks
 from bot.web.metrics import Metrics
 
 T = TypeVar("T")
@@ -45,7 +47,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 IDLE_S = 60  # how long a loop sleeps when nothing wakes it
-BETWEEN_EDITS_S = 1  # quick changes are one edit; Teams allows a bot 60 in 30 s per conversation
+BETWEEN_PASSES_S = 1  # quick changes are one edit and one look; Teams allows a bot 60 in 30 s per conversation
+SLOWER = 6  # times, while hooks tell of changes
 
 
 class SystemClock:
@@ -122,7 +125,7 @@ async def open_app(
     *,
     clock: Clock | None = None,
     scheduled: bool = True,
-    between_edits_s: float = BETWEEN_EDITS_S,
+    between_passes_s: float = BETWEEN_PASSES_S,
 ) -> AsyncIterator[App]:
     """Open everything, listen, and run the loops until the block ends. Raises ConfigError.
 
@@ -147,7 +150,8 @@ async def open_app(
         service = Service(catalog, store, checker, pipelines, roster, clock, wakes)
         timeout = timedelta(seconds=settings.verify_timeout)
         checks = CheckService(catalog, store, checker, clock, wakes)
-        runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, timeout)
+        hints = Hints(store, clock, wakes)
+        runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, hints, timeout)
         losses = Losses(store, clock, wakes)
         notifier = Notifier(store, connectors, catalog, clock, losses)
         schedule = Schedule(settings.schedule, settings.timezone, clock, checks.check_slot)
@@ -162,12 +166,13 @@ async def open_app(
         )
         turns = Turns(desk, store, connectors, losses)
         adapter = Adapter(_inbound(settings, session, clock), connectors, settings.tenants, turns)
+        hooks = AzureDevOpsHooks(hints, settings.hook_secret.get_secret_value())
         metrics = Metrics(store, registry, repository)
-        web_app = routes.create(adapter, lambda: _ready(store), metrics)
+        web_app = routes.create(adapter, hooks, lambda: _ready(store), metrics)
         url = await stack.enter_async_context(_listening(web_app, settings))
         loops = [
-            asyncio.create_task(_run_loop(checks, runner, wakes.run_event, settings.poll_interval)),
-            asyncio.create_task(_card_loop(notifier, store, wakes.card_event, clock, between_edits_s)),
+            asyncio.create_task(_run_loop(checks, runner, wakes.run_event, settings.poll_interval, between_passes_s)),
+            asyncio.create_task(_card_loop(notifier, store, wakes.card_event, clock, between_passes_s)),
         ]
         stack.push_async_callback(_stop, loops, runner, notifier)
         if scheduled:
@@ -236,21 +241,30 @@ async def _listening(web_app: web.Application, settings: Settings) -> AsyncItera
         await runner.cleanup()
 
 
-async def _run_loop(checks: CheckService, runner: Runner, wake: asyncio.Event, poll_interval_s: float) -> None:
+async def _run_loop(
+    checks: CheckService, runner: Runner, wake: asyncio.Event, poll_interval_s: float, between_passes_s: float
+) -> None:
+    # Hooks or not, a run is never followed more than a minute late, or later than the interval that was asked for.
+    pauses_s = {
+        Pace.IDLE: IDLE_S,
+        Pace.HINTS: max(poll_interval_s, min(SLOWER * poll_interval_s, IDLE_S)),
+        Pace.POLL: poll_interval_s,
+    }
     while True:
         wake.clear()
         await _kept_alive(checks.end_holds, fallback=None)
-        active = await _kept_alive(runner.advance, fallback=True)
-        await _wait(wake, poll_interval_s if active else IDLE_S)
+        pace = await _kept_alive(runner.advance, fallback=Pace.POLL)
+        await asyncio.sleep(between_passes_s)
+        await _wait(wake, max(pauses_s[pace] - between_passes_s, 0))
 
 
 async def _card_loop(
-    notifier: Notifier, store: SqlStore, wake: asyncio.Event, clock: Clock, between_edits_s: float
+    notifier: Notifier, store: SqlStore, wake: asyncio.Event, clock: Clock, between_passes_s: float
 ) -> None:
     while True:
         wake.clear()
         await _kept_alive(notifier.deliver, fallback=None)
-        await asyncio.sleep(between_edits_s)
+        await asyncio.sleep(between_passes_s)
         next_at = await _kept_alive(store.next_card_at, fallback=None)
         pause_s = (next_at - clock.now()).total_seconds() if next_at else IDLE_S
         await _wait(wake, min(max(pause_s, 0), IDLE_S))

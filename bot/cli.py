@@ -26,8 +26,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+hooks = typer.Typer(help="Events of Azure DevOps: who tells the bot when a run changes.", no_args_is_help=True)
+app.add_typer(hooks, name="hooks")
 EXIT_ERROR, EXIT_STALE, EXIT_UNKNOWN = 1, 10, 20
 T = TypeVar("T")
+HookUrl = Annotated[str, typer.Option("--url", help="the bot's own address, https://…/api/hooks/azure-devops")]
 Image = Annotated[str, typer.Argument(help="a name from the catalog", show_default=False)]
 
 
@@ -153,6 +156,36 @@ def manifest(out: Annotated[Path, typer.Option(help="the folder to write to")]) 
 
     settings = _settings()
     print(_or_exit(lambda: build(settings.bot_app_id, out)))
+
+
+@hooks.command("install")
+def install_hooks(url: HookUrl) -> None:
+    """Have each project of the catalog tell the bot of its runs; mends what is there already."""
+    from bot.hook_setup import install
+
+    settings = _settings()
+    print("\n".join(_run(lambda: install(settings, url))))
+
+
+@hooks.command("status")
+def show_hooks(url: HookUrl) -> None:
+    """Show the subscriptions to this address. Exits with 1 when one is missing or not enabled."""
+    from bot.hook_setup import status
+
+    settings = _settings()
+    lines, healthy = _run(lambda: status(settings, url))
+    print("\n".join(lines))
+    if not healthy:
+        raise typer.Exit(EXIT_ERROR)
+
+
+@hooks.command("remove")
+def remove_hooks(url: HookUrl) -> None:
+    """Remove the subscriptions to this address, and no others."""
+    from bot.hook_setup import remove
+
+    settings = _settings()
+    print("\n".join(_run(lambda: remove(settings, url))))
 
 
 async def _look(settings: "Settings", catalog: "Catalog", images: "list[PlatformImage]") -> Any:

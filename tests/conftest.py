@@ -203,7 +203,7 @@ def start_bot(
             **{f"SHIPSHAPE_{key}": value for key, value in changes.items()},
         }
         settings = read(environment, env_file=None)
-        async with open_app(settings, clock=clock, scheduled=False, between_edits_s=0.01) as app:
+        async with open_app(settings, clock=clock, scheduled=False, between_passes_s=0.01) as app:
             teams.bot_url = app.url
             yield Bot(app, teams, world, clock, script)
 

@@ -21,7 +21,18 @@ from tests.conftest import Bot
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-COMMAND_LINE: dict[str, click.Command] = getattr(typer.main.get_command(cli.app), "commands")  # noqa: B009
+
+
+def commands(group: Any, *before: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command by what is typed, those of a group below its name."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *before, name)
+        else:
+            yield " ".join((*before, name)), command
+
+
+COMMAND_LINE = dict(commands(typer.main.get_command(cli.app)))
 
 
 def section(title: str) -> str:

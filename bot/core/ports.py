@@ -1,7 +1,7 @@
 """What the rules need from the outside, in our words. The classes behind these are named in `bot/app.py` alone."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from bot.core.checks import Check, Sighting, Verdict
@@ -149,6 +149,12 @@ class Store(Protocol):
 
     async def reach(self) -> tuple[int, int]:
         """How many subscribed conversations can be reached, and how many are gone."""
+
+    async def first_delivery(self, delivery_id: str, now: datetime, *, remembered: timedelta) -> bool:
+        """Whether a delivery with this id, of at most 256 characters, comes for the first time.
+
+        Those that are older than `remembered` are forgotten.
+        """
 
     async def claim_slot(self, slot: datetime, now: datetime) -> bool:
         """Whether the scheduled slot is ours to run: nobody has finished it, and no other replica is at it.

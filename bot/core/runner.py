@@ -9,11 +9,13 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from enum import StrEnum
 from functools import partial
 
 from bot.core.checker import Checker
 from bot.core.checks import Status, Verdict
 from bot.core.conversations import Subject
+from bot.core.hints import Hints
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, PlatformImage, next_version
 from bot.core.ports import Clock, ImageRepository, Pipelines, Store, Wake
@@ -37,11 +39,20 @@ from bot.errors import Conflict, NotFound, PeerError, PeerUnavailable
 logger = logging.getLogger(__name__)
 
 QUEUE_LEASE = timedelta(minutes=2)  # within it nobody else queues the same rebuild; longer than any call may take
+FOLLOWED = frozenset({State.QUEUED, State.RUNNING})
 LOG_LINES = 12
 ALL_CARDS = (Subject.REBUILD, Subject.NOTICE)
 
 
 Step = Callable[[Rebuild], Awaitable[None]]
+
+
+class Pace(StrEnum):
+    """How soon the next look is due."""
+
+    IDLE = "idle"  # nothing is under way
+    HINTS = "hints"  # all that is under way are runs whose changes announce themselves
+    POLL = "poll"
 
 
 class Runner:
@@ -56,6 +67,7 @@ class Runner:
         pipelines: Pipelines,
         clock: Clock,
         wake: Wake,
+        hints: Hints,
         verify_timeout: timedelta,
     ) -> None:
         self._catalog = catalog
@@ -65,18 +77,25 @@ class Runner:
         self._pipelines = pipelines
         self._clock = clock
         self._wake = wake
+        self._hints = hints
         self._verify_timeout = verify_timeout
         self.one_pass = asyncio.Lock()
 
-    async def advance(self) -> bool:
-        """One pass over everything that is open. Returns whether a run is under way or about to be."""
+    async def advance(self) -> Pace:
+        """One pass over everything that is open."""
         async with self.one_pass:
             await self._each(await self._store.rebuilds(states={State.AWAITING_APPROVAL}), self._watch)
             await self._each(await self._store.rebuilds(states={State.APPROVED}), self._queue)
-            await self._follow(await self._store.rebuilds(states=WITH_RUN - {State.VERIFYING}))
+            await self._follow(await self._store.rebuilds(states=FOLLOWED))
             await self._each(await self._store.rebuilds(states={State.VERIFYING}), self._verify)
             active = await self._store.rebuilds(states=WITH_RUN | {State.APPROVED})
-            return any(not rebuild.waits_for_window for rebuild in active)
+            return self._pace([rebuild for rebuild in active if not rebuild.waits_for_window])
+
+    def _pace(self, under_way: list[Rebuild]) -> Pace:
+        if not under_way:
+            return Pace.IDLE
+        in_azure = all(rebuild.state in FOLLOWED for rebuild in under_way)
+        return Pace.HINTS if in_azure and self._hints.relied_on else Pace.POLL
 
     async def _each(self, rebuilds: list[Rebuild], step: Step) -> None:
         """Run a step for each; the trouble of one is its own and is tried again at the next pass."""
@@ -87,6 +106,7 @@ class Runner:
                 logger.info("rebuild %s was changed meanwhile", rebuild.id)
             except PeerError as error:
                 logger.warning("rebuild %s cannot go on: %s", rebuild.id, error)
+                self._hints.missed()
 
     async def _watch(self, rebuild: Rebuild) -> None:
         """A question ends by itself when nobody decides in time, or when its image is stopped or leaves the catalog."""
@@ -253,6 +273,7 @@ class Runner:
 
     async def _follow(self, rebuilds: list[Rebuild]) -> None:
         """One list call per project for all runs, then the timeline of each that has begun."""
+        hinted = self._hints.read()
         projects: dict[str, dict[int, Rebuild]] = {}
         for rebuild in rebuilds:
             if rebuild.run_id is not None:
@@ -262,9 +283,17 @@ class Runner:
                 runs = {run.id: run for run in await self._pipelines.look(project, list(by_run))}
             except PeerError as error:
                 logger.warning("runs of %s cannot be read: %s", project, error)
+                self._hints.missed()
                 continue
             for run_id, rebuild in by_run.items():
                 await self._each([rebuild], partial(self._step, run=runs.get(run_id)))
+        if await self._moved([rebuild for rebuild in rebuilds if not {rebuild.run_id, None} & hinted]):
+            self._hints.missed()
+
+    async def _moved(self, unannounced: list[Rebuild]) -> bool:
+        """Whether a look found a change that nothing had hinted at."""
+        present = await self._store.rebuilds_by_id(rebuild.id for rebuild in unannounced)
+        return any(present[rebuild.id].revision != rebuild.revision for rebuild in unannounced)
 
     async def _step(self, rebuild: Rebuild, run: Run | None) -> None:
         if run is None:

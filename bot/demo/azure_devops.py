@@ -20,6 +20,7 @@ from aiohttp.typedefs import Handler
 
 from bot.demo import azure_documents
 from bot.demo.azure_documents import Documents
+from bot.demo.azure_hooks import ServiceHooks
 from bot.demo.azure_routes import Refusal, Routes
 from bot.demo.runs import Agent, Definition, NotPossible, Runs
 
@@ -66,8 +67,8 @@ class AzureDevOps:
 
     `state` is the file that keeps runs over a restart, None keeps them in memory. `token` is the personal access
     token to ask for, None lets everybody in. `url` is the organization's address, known once entered. `requests` lists
-    the method and path of every request, `on_exchange` is called after each that was answered for real, and `runs` is
-    what Azure knows.
+    the method and path of every request, `on_exchange` is called after each that was answered for real, `runs` is what
+    Azure knows, and `hooks` tells those who subscribed.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class AzureDevOps:
         self.requests: list[tuple[str, str]] = []
         self.on_exchange: list[Callable[[Exchange], None]] = []
         self.runs = Runs(agent, definitions, state=state, now=now)
+        self.hooks = ServiceHooks(Documents(url="", definitions=definitions), now)
+        self.runs.on_change.append(self.hooks.run_changed)
         self._definitions, self._token, self._org, self._port = definitions, token, org, port
         self._failures: list[_PlannedFailure] = []
 
@@ -92,7 +95,9 @@ class AzureDevOps:
         listener = socket.create_server(("127.0.0.1", self._port))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/{self._org}"
         app = web.Application(middlewares=[self._meet])
-        app.add_routes(Routes(Documents(url=self.url, definitions=self._definitions), self.runs).table())
+        documents = self.hooks.documents = Documents(url=self.url, definitions=self._definitions)
+        app.add_routes(Routes(documents, self.runs).table())
+        app.add_routes(self.hooks.table())
         # A request that hangs on purpose must not hold up the end.
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -104,6 +109,7 @@ class AzureDevOps:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.runs.stop()
+        await self.hooks.stop()
         await self._runner.cleanup()
 
     def fail_next(self, method: str, path: str, how: int | Failure, times: int = 1) -> None:
@@ -148,7 +154,7 @@ class AzureDevOps:
         if org.lower() != self._org.lower():
             raise Refusal(404, "HostDoesNotExistException", f"The organization {org} does not exist.")
         # https://learn.microsoft.com/azure/devops/integrate/concepts/rest-api-versioning
-        if request.method in ("POST", "PATCH") and "api-version=" not in request.headers.get(hdrs.ACCEPT, ""):
+        if request.method in ("POST", "PUT", "PATCH") and "api-version=" not in request.headers.get(hdrs.ACCEPT, ""):
             raise Refusal(400, "VssVersionNotSpecifiedException", "No api-version was supplied for the request.")
 
 

@@ -15,6 +15,7 @@ Json = dict[str, Any]
 
 _OF_PIPELINE = "{project}/_apis/{area}/{pipelineId}/{resource}"
 _OF_BUILD = "{project}/_apis/{area}/builds/{buildId}/{resource}"
+_OF_DEFINITION = "{project}/_apis/{area}/{resource}/{definitionId}"
 # What the client library looks up before it builds an address: location id, area, resource, route, resource version.
 _LOCATIONS = (
     ("e81700f7-3be2-46de-8624-2eb35882fcaa", "Location", "ResourceAreas", "_apis/{resource}/{areaId}", 1),
@@ -25,6 +26,8 @@ _LOCATIONS = (
     ("b8aac6c9-744b-46e1-88fc-3550969f9313", "build", "stages", _OF_BUILD + "/{stageRefName}", 1),
     ("8baac422-4c6e-4de5-8532-db96d92acffa", "build", "Timeline", _OF_BUILD + "/{timelineId}", 2),
     ("35a80daf-7f30-45fc-86e8-6b813d9c90df", "build", "Logs", _OF_BUILD + "/{logId}", 2),
+    ("dbeaf647-6167-421a-bda9-c9327b25e2e6", "build", "Definitions", _OF_DEFINITION, 7),
+    ("fc50d02a-849f-41fb-8af1-0a5216103269", "hooks", "subscriptions", "_apis/{area}/{resource}/{subscriptionId}", 1),
     ("1db06c96-014e-44e1-ac91-90b2d4b3e984", "build", "artifacts", _OF_BUILD, 5),
 )
 _STEPS = {
@@ -32,7 +35,7 @@ _STEPS = {
     "Test": "Run the integration application",
     "Push": "Promote the candidate",
 }
-_WHO = {"displayName": "Shipshape", "id": "0f8fad5b-d9cb-469f-a165-70867728950e", "uniqueName": "shipshape@contoso.com"}
+WHO = {"displayName": "Shipshape", "id": "0f8fad5b-d9cb-469f-a165-70867728950e", "uniqueName": "shipshape@contoso.com"}
 
 
 def collection(values: list[Any]) -> Json:
@@ -78,6 +81,11 @@ class Documents:
             "url": url,
         }
 
+    def definition(self, pipeline_id: int) -> Json:
+        definition = self.definitions[pipeline_id]
+        project = _project(definition)
+        return {"id": pipeline_id, "name": definition.name, "path": "\\", "type": "build", "project": project}
+
     def run(self, run: Run) -> Json:
         pipeline = self.pipeline(run.pipeline_id)
         url = f"{self._project(run)}/_apis/pipelines/{run.pipeline_id}/runs/{run.id}"
@@ -90,8 +98,8 @@ class Documents:
                 "pipeline": {key: value for key, value in pipeline.items() if key != "_links"},
                 "state": {"completed": "completed", "cancelling": "canceling"}.get(run.status, "inProgress"),
                 "result": run.result,
-                "createdDate": _time(run.queued),
-                "finishedDate": _time(run.finished),
+                "createdDate": time_of(run.queued),
+                "finishedDate": time_of(run.finished),
                 "templateParameters": run.parameters,
                 "resources": {"repositories": {"self": {"refName": run.branch, "version": run.version}}},
             }
@@ -100,7 +108,7 @@ class Documents:
     def build(self, run: Run) -> Json:
         url = self._build(run)
         definition = self.definitions[run.pipeline_id]
-        project = {"id": project_id(definition.project), "name": definition.project, "state": "wellFormed"}
+        project = _project(definition)
         return _without_none(
             {
                 "_links": {
@@ -112,9 +120,9 @@ class Documents:
                 "buildNumber": run.name,
                 "status": run.status,
                 "result": run.result,
-                "queueTime": _time(run.queued),
-                "startTime": _time(run.started),
-                "finishTime": _time(run.finished),
+                "queueTime": time_of(run.queued),
+                "startTime": time_of(run.started),
+                "finishTime": time_of(run.finished),
                 "url": url,
                 "uri": f"vstfs:///Build/Build/{run.id}",
                 "definition": {"id": run.pipeline_id, "name": definition.name, "type": "build", "project": project},
@@ -123,8 +131,8 @@ class Documents:
                 "sourceVersion": run.version,
                 "reason": "manual",
                 "priority": "normal",
-                "requestedBy": _WHO,
-                "requestedFor": _WHO,
+                "requestedBy": WHO,
+                "requestedFor": WHO,
                 "templateParameters": run.parameters,
                 "logs": {"id": 0, "type": "Container", "url": f"{url}/logs"},
                 "tags": [],
@@ -151,8 +159,8 @@ class Documents:
 
     def log(self, run: Run, attempt: Attempt) -> Json:
         return self._log(run, attempt) | {
-            "createdOn": _time(attempt.started),
-            "lastChangedOn": _time(attempt.finished or attempt.started),
+            "createdOn": time_of(attempt.started),
+            "lastChangedOn": time_of(attempt.finished or attempt.started),
             "lineCount": len(attempt.lines),
         }
 
@@ -208,8 +216,8 @@ def _record(
             "order": order,
             "state": attempt.state,
             "result": attempt.result,
-            "startTime": _time(attempt.started),
-            "finishTime": _time(attempt.finished),
+            "startTime": time_of(attempt.started),
+            "finishTime": time_of(attempt.finished),
             "attempt": attempt.number,
             "previousAttempts": [
                 {
@@ -225,6 +233,10 @@ def _record(
     )
 
 
+def _project(definition: Definition) -> Json:
+    return {"id": project_id(definition.project), "name": definition.project, "state": "wellFormed"}
+
+
 def project_id(project: str) -> str:
     return _id(project.lower())
 
@@ -237,7 +249,7 @@ def _id(*parts: object) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, parts))))
 
 
-def _time(moment: datetime | None) -> str | None:
+def time_of(moment: datetime | None) -> str | None:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z" if moment else None
 
 

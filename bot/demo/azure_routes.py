@@ -7,6 +7,7 @@ What it does not know (a query, a body key, an address) it refuses, so that noth
     GET      {project}/_apis/pipelines[/{id}]
     POST     {project}/_apis/pipelines/{id}/preview
     POST GET {project}/_apis/pipelines/{id}/runs[/{run}]
+    GET      {project}/_apis/build/Definitions/{id}
     GET      {project}/_apis/build/Builds[/{run}]
     PATCH    {project}/_apis/build/Builds/{run}[?retry=true]
     PATCH    {project}/_apis/build/builds/{run}/stages/{stage}
@@ -59,6 +60,7 @@ class Routes:
             web.post(pipelines + r"/{pipeline:\d+}/runs", self._run_pipeline),
             web.get(pipelines + r"/{pipeline:\d+}/runs", self._list_runs),
             web.get(pipelines + r"/{pipeline:\d+}/runs/{run:\d+}", self._get_run),
+            web.get(r"/{org}/{project}/_apis/build/Definitions/{pipeline:\d+}", self._get_definition),
             web.get(builds, self._get_builds),
             web.get(builds + r"/{run:\d+}", self._get_build),
             web.patch(builds + r"/{run:\d+}", self._update_build),
@@ -115,6 +117,9 @@ class Routes:
         if run is None or run.pipeline_id != pipeline_id:
             raise Refusal(404, "RunNotFoundException", f"Run {request.match_info['run']} not found.")
         return web.json_response(self.documents.run(run))
+
+    async def _get_definition(self, request: web.Request) -> web.Response:
+        return web.json_response(self.documents.definition(self._pipeline(request)))
 
     async def _get_builds(self, request: web.Request) -> web.Response:
         query = _query(request, "definitions", "buildIds", "statusFilter", "resultFilter", "queryOrder", "$top")

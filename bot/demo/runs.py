@@ -189,12 +189,13 @@ class Agent(Protocol):
 
 
 class Runs:
-    """All runs, and the agent at work on the unfinished ones."""
+    """All runs, and the agent at work on the unfinished ones. `on_change` is called with each run that changed."""
 
     def __init__(
         self, agent: Agent, definitions: Mapping[int, Definition], *, state: Path | None, now: Callable[[], datetime]
     ) -> None:
         self.all: dict[int, Run] = {}
+        self.on_change: list[Callable[[Run], None]] = []
         self._agent, self._definitions, self._state, self._now = agent, definitions, state, now
         self._active: dict[int, tuple[AgentRun, asyncio.Task[None]]] = {}
 
@@ -238,7 +239,7 @@ class Runs:
         handle, task = self._active[run.id]
         handle.cancelled.set()
         task.cancel()
-        self._save()
+        self._changed(run)
 
     def cancel_stage(self, run: Run, stage: str) -> None:
         """Cancel a stage under way, and the run with it, or one whose turn has not come.
@@ -252,7 +253,7 @@ class Runs:
             self.cancel(run)
         else:
             attempt.result = "canceled"
-            self._save()
+            self._changed(run)
 
     def retry_stage(self, run: Run, stage: str, *, force: bool) -> None:
         """Play a failed or cancelled stage and those after it again; with `force` also one that succeeded.
@@ -278,12 +279,12 @@ class Runs:
         return "-".join(filter(None, (f"{now:%Y%m%d}.{len(today) + 1}", request_id)))
 
     def _play(self, run: Run) -> None:
-        handle = AgentRun(run, self._definitions[run.pipeline_id], now=self._now, save=self._save)
+        handle = AgentRun(run, self._definitions[run.pipeline_id], now=self._now, save=lambda: self._changed(run))
         task = asyncio.create_task(self._agent.run(handle), name=f"run {run.name}")
         self._active[run.id] = handle, task
         # A callback, since a task that is cancelled before it began never runs a line of its own.
         task.add_done_callback(lambda ended: self._ended(run, ended))
-        self._save()
+        self._changed(run)
 
     def _ended(self, run: Run, task: asyncio.Task[None]) -> None:
         del self._active[run.id]
@@ -296,7 +297,12 @@ class Runs:
 
     def _finish(self, run: Run, *, failed: bool = False) -> None:
         run.finish(self._now(), failed=failed)
+        self._changed(run)
+
+    def _changed(self, run: Run) -> None:
         self._save()
+        for callback in self.on_change:
+            callback(run)
 
     def _save(self) -> None:
         if self._state:

@@ -172,6 +172,13 @@ class SqlStore:
         async with self._write() as connection:
             await connection.execute(insert(t.audit).values(**_audit_row(entry)))
 
+    async def first_delivery(self, delivery_id: str, now: datetime, *, remembered: timedelta) -> bool:
+        async with self._write() as connection:
+            await connection.execute(delete(t.deliveries).where(t.deliveries.c.at < now - remembered))
+            row = {"id": delivery_id, "at": now}
+            taken = await connection.execute(self._insert_or_ignore(t.deliveries).values(row))
+            return taken.rowcount == 1
+
     async def audit_rows(self) -> list[dict[str, Any]]:
         """All audit rows, oldest first."""
         return [dict(row._mapping) for row in await self._rows(select(t.audit).order_by(t.audit.c.id))]

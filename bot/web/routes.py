@@ -6,8 +6,10 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from bot.errors import BotError, Forbidden, Malformed, PeerUnavailable, Unauthenticated
+from bot.errors import BotError, Forbidden, Malformed, PeerUnavailable, RequestError, Unauthenticated
 from bot.teams.adapter import Adapter
+from bot.web import azure_devops_hooks
+from bot.web.azure_devops_hooks import AzureDevOpsHooks
 from bot.web.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -23,7 +25,9 @@ STATUSES: dict[type[BotError], HTTPStatus] = {
 }
 
 
-def create(adapter: Adapter, ready: Callable[[], Awaitable[str]], metrics: Metrics) -> web.Application:
+def create(
+    adapter: Adapter, hooks: AzureDevOpsHooks, ready: Callable[[], Awaitable[str]], metrics: Metrics
+) -> web.Application:
     """The web application. `ready` answers with what is wrong, or with nothing."""
 
     async def messages(request: web.Request) -> web.Response:
@@ -33,6 +37,16 @@ def create(adapter: Adapter, ready: Callable[[], Awaitable[str]], metrics: Metri
         if answer is None:
             return web.Response(status=HTTPStatus.OK)
         return web.json_response(answer.body, status=answer.status)
+
+    async def azure_devops(request: web.Request) -> web.Response:
+        try:
+            hooks.admit(request.headers.get("Authorization", ""))
+            outcome = await hooks.take(await request.read())
+        except (RequestError, web.HTTPRequestEntityTooLarge):
+            metrics.hooks.labels("refused").inc()
+            raise
+        metrics.hooks.labels(outcome).inc()
+        return web.Response(text=f"{outcome}\n")
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -48,6 +62,7 @@ def create(adapter: Adapter, ready: Callable[[], Awaitable[str]], metrics: Metri
 
     app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_errors])
     app.router.add_post("/api/messages", messages)
+    app.router.add_post(azure_devops_hooks.PATH, azure_devops)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics_)

@@ -22,6 +22,8 @@ from bot.demo.azure_devops import Exchange
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "contracts" / "ado" / "swagger"
 
+FILES = ("pipelines.7.1.json", "build.7.1.json", "serviceHooks.7.1.json")
+
 Json = dict[str, Any]
 
 _KEPT = ("$ref", "type", "format", "enum")
@@ -94,9 +96,7 @@ class Swagger:
 
     def __init__(self, folder: Path) -> None:
         self.problems: list[str] = []
-        self._operations = [
-            operation for name in ("pipelines.7.1.json", "build.7.1.json") for operation in _operations(folder / name)
-        ]
+        self._operations = [operation for name in FILES for operation in _operations(folder / name)]
 
     def __call__(self, exchange: Exchange) -> None:
         # Where the services are found is described nowhere, and a page for a browser is not part of the API.

@@ -53,7 +53,7 @@ async def app(
         settings = read(environment, env_file=None)
         showing = asyncio.create_task(_show(world, aws))
         stack.callback(showing.cancel)
-        app = await stack.enter_async_context(open_app(settings, clock=clock, scheduled=False, between_edits_s=0.05))
+        app = await stack.enter_async_context(open_app(settings, clock=clock, scheduled=False, between_passes_s=0.05))
         teams.bot_url = app.url
         await app.schedule.run_due()
         await teams.channel().install()
