@@ -23,6 +23,7 @@ from bot.core.windows import LONGEST_SEARCH, Windows, parse_span, zone
 from bot.errors import ConfigError
 
 NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
+RESERVED = {"failures"}  # words of the chat commands that stand where images do
 PARENT = "platform:"
 CHANNEL = r"^19:[^\s;/]+@thread\.(tacv2|skype)$"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -185,7 +186,7 @@ def schema() -> dict[str, Any]:
             "images": {
                 "type": "object",
                 "minProperties": 1,
-                "propertyNames": {"pattern": NAME.pattern},
+                "propertyNames": {"pattern": NAME.pattern, "not": {"enum": sorted(RESERVED)}},
                 "additionalProperties": {"$ref": "#/$defs/ImageEntry"},
             },
         },
@@ -309,6 +310,8 @@ class _Reader:
         path = ("images", name)
         if not NAME.fullmatch(name):
             self._problem(path, "is not a name of lower-case letters, digits, dots and dashes")
+        if name in RESERVED:
+            self._problem(path, "is a word of the chat commands; call the image otherwise")
         if not isinstance(entry, dict):
             self._problem(path, "has to be a mapping")
             return None

@@ -159,6 +159,7 @@ def verdict(name: str = "dotnet-sdk-6", status: Status = Status.STALE, **changes
 UNKNOWN = verdict("dotnet-runtime-10", Status.UNKNOWN, reason="mcr.microsoft.com answered 429", current_digest=None)
 UNBUILT = verdict("dotnet-aspnet-8", Status.UNBUILT, recorded_digest=None, version_tag=None, pushed_at=None, size=None)
 FRESH = verdict("dotnet-sdk-8", Status.FRESH, reason="built from the current base")
+MENDED = replace(FRESH, unknown_since=NOW - timedelta(days=7), outage_told=True)
 
 
 def hold(kind: HoldKind = HoldKind.HOLD, **changes: Any) -> Hold:
@@ -171,7 +172,7 @@ def check_of(*verdicts: Verdict, rebuilds: Sequence[Rebuild] = (), **options: An
     ids = {rebuild.image: rebuild.id for rebuild in rebuilds}
     tied = tuple(replace(verdict, rebuild_id=ids.get(verdict.name)) for verdict in verdicts)
     catalog = options.pop("catalog", {})
-    check = Check(checked_at=NOW, slot=NOW, verdicts=tied)
+    check = Check(checked_at=NOW, slot=NOW, verdicts=tied, failed_since=options.pop("failed_since", None))
     return check_card(check, {rebuild.id: rebuild for rebuild in rebuilds}, catalog, now=NOW, **options)
 
 
@@ -269,6 +270,8 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     ),
     "first build": lambda: rebuild_card(rebuild(cause=Cause.FIRST_BUILD, old_digest=None), platform_image(), now=NOW),
     "check": lambda: check_of(verdict(), UNKNOWN, UNBUILT, FRESH, rebuilds=[rebuild()]),
+    "check that works again": lambda: check_of(MENDED, UNKNOWN, failed_since=NOW - timedelta(hours=2)),
+    "check all fresh again": lambda: check_of(MENDED, FRESH),
     "check all fresh": lambda: check_of(FRESH, FRESH),
     "check failed": lambda: check_card(Check(checked_at=NOW, problem="the disk is full"), {}, {}, now=NOW),
     **{
@@ -784,6 +787,23 @@ def test_an_image_that_could_not_be_checked_gives_the_reason() -> None:
     assert "✕ dotnet-runtime-10  unknown" in seen(card)
     assert "Could not be checked: mcr.microsoft.com answered 429" in seen(card)
     assert buttons(card) == []
+
+
+def test_what_works_again_is_said() -> None:
+    """The first check after a failure, and images that can be checked again, with since when they could not."""
+    card = check_of(MENDED, UNKNOWN, failed_since=NOW - timedelta(hours=2))
+    since = "{{DATE(2026-11-16T06:00:00Z,SHORT)}} {{TIME(2026-11-16T06:00:00Z)}}"
+    assert "Checks work again; they had failed since {{DATE(2026-11-23T04:00:00Z,SHORT)}}" in seen(card)
+    assert f"Could be checked again: dotnet-sdk-8 (unknown since {since})." in seen(card)
+    assert f"Could be checked again: dotnet-sdk-8 (unknown since {since})." in seen(check_of(MENDED))
+
+
+def test_many_images_that_work_again_are_counted() -> None:
+    """The line stays short, whatever went wrong for however many."""
+    card = check_of(*(replace(MENDED, name=f"image-{number}") for number in range(30)))
+    assert "image-7 (unknown since" in seen(card)
+    assert "image-8" not in seen(card)
+    assert "and 22 more." in seen(card)
 
 
 def test_a_rejected_base_is_not_asked_for_again() -> None:

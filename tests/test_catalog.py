@@ -254,6 +254,11 @@ def test_rules_of_the_defaults_are_told_once(problems: Problems, read: Load) -> 
             id="name",
         ),
         pytest.param(
+            MORE.replace("  more:", "  failures:"),
+            [":15: images.failures is a word of the chat commands; call the image otherwise"],
+            id="word of a command",
+        ),
+        pytest.param(
             EXAMPLE.replace("  region:", "  regoin:"),
             [":3: defaults.regoin is not known here", ":9: images.dotnet-sdk-6.region is missing"],
             id="defaults key",

@@ -475,14 +475,14 @@ async def test_latest_verdicts(store: SqlStore) -> None:
 
 
 async def test_when_everybody_was_told(store: SqlStore) -> None:
-    """The newest check that went to all; after one that failed, nobody counts as told."""
+    """The newest check that went to all, also when it failed."""
     assert await store.last_told() is None
     assert await store.latest_check() is None
-    await store.add_check(Check(checked_at=MONDAY), everywhere=True)
+    first = await store.add_check(Check(checked_at=MONDAY), everywhere=True)
     await store.add_check(Check(checked_at=MONDAY + HOUR), everywhere=False)
-    assert await store.last_told() == MONDAY
-    await store.add_check(Check(checked_at=MONDAY + 2 * HOUR, problem="broken"), everywhere=True)
-    assert await store.last_told() is None
+    assert await store.last_told() == first
+    failed = await store.add_check(Check(checked_at=MONDAY + 2 * HOUR, problem="broken"), everywhere=True)
+    assert await store.last_told() == failed
     latest = await store.latest_check()
     assert latest is not None
     assert latest.problem == "broken"
@@ -628,7 +628,7 @@ async def test_card_of_a_check(store: SqlStore) -> None:
     ]
     for card in due:
         await store.card_delivered(card, "activity", "")
-    await store.add_check(Check(checked_at=MONDAY, verdicts=found), everywhere=False, conversation_id="x")
+    await store.add_check(Check(checked_at=MONDAY, verdicts=found, conversation_id="x"), everywhere=False)
     (asked,) = await store.due_cards(MONDAY)
     assert asked.conversation.id == "x"
     await store.card_delivered(asked, "activity", "")

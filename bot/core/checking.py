@@ -51,8 +51,8 @@ class CheckService:
 
     async def _tell_failure(self) -> None:
         """Say once that the check itself does not work; what is wrong with one image is that image's unknown."""
-        latest = await self._store.latest_check()
-        if latest is None or not latest.problem:
+        told = await self._store.last_told()
+        if told is None or not told.problem:
             problem = "the check could not be finished; the log says why, and it is tried again"
             await self._store.add_check(Check(checked_at=self._clock.now(), problem=problem), everywhere=True)
             self._wake.cards()
@@ -84,26 +84,29 @@ class CheckService:
         verdicts = await self._date(verdicts, now)
         asked: list[str] = []
         verdicts = [await self._act(verdict, asked) for verdict in verdicts]
-        everywhere = bool(asked) or (slot is not None and await self._worth_telling(verdicts, now))
-        check = Check(checked_at=now, slot=slot, verdicts=tuple(verdicts), requests=requests)
-        check = await self._store.add_check(check, everywhere=everywhere, conversation_id=conversation_id)
+        told = await self._store.last_told()
+        check = Check(
+            checked_at=now,
+            slot=slot,
+            verdicts=tuple(verdicts),
+            requests=requests,
+            conversation_id=conversation_id,
+            failed_since=told.checked_at if slot and told and told.problem else None,
+        )
+        about = {verdict.name for verdict in verdicts if verdict.rebuild_id in asked or (slot and verdict.is_news)}
+        check = await self._store.add_check(check, everywhere=bool(slot) and _is_time(told, now), about=about)
         logger.info("checked %d images, %d new requests", len(verdicts), len(asked))
         self._wake.cards()
         self._wake.runs()
         return check
 
-    async def _worth_telling(self, verdicts: list[Verdict], now: datetime) -> bool:
-        """Silence means a problem, so a scheduled check is told at least daily; more often only if it has news."""
-        told = await self._store.last_told()
-        if told is None or now - told >= TOLD_AT_LEAST:
-            return True
-        before = await self._store.latest_verdicts()
-        known = {name for name, (_, verdict) in before.items() if verdict.status is not Status.UNKNOWN}
-        return any((verdict.name in known) == (verdict.status is Status.UNKNOWN) for verdict in verdicts)
-
     async def _date(self, verdicts: list[Verdict], now: datetime) -> list[Verdict]:
+        """The verdicts with when their bases moved, and since when they could not be checked."""
         digests = {verdict.base: verdict.current_digest for verdict in verdicts if verdict.current_digest}
         sightings = await self._store.seen(digests, now)
+        before = await self._store.latest_verdicts()
+        known = {name: verdict for name, (_, verdict) in before.items()}
+        verdicts = [verdict.after(known.get(verdict.name), now) for verdict in verdicts]
         return [
             replace(verdict, first_seen=sighting.first_seen, moved_after=sighting.other_last_seen)
             if verdict.current_digest and (sighting := sightings.get(verdict.base))
@@ -230,3 +233,11 @@ def _replaceable(present: Rebuild) -> bool:
 
 def _over(hold: Hold, now: datetime, why: str) -> AuditEntry:
     return AuditEntry(at=now, actor=None, action=f"end {hold.kind}", image=hold.image, comment=why)
+
+
+def _is_time(told: Check | None, now: datetime) -> bool:
+    """Silence means a problem, so a scheduled check is told to all at least daily; more often only if it has news.
+
+    After a check that failed it always is: that one may have opened requests and not shown them.
+    """
+    return told is None or bool(told.problem) or now - told.checked_at >= TOLD_AT_LEAST

@@ -1,6 +1,6 @@
 """The result of a check: what each image was built from, and what its base is now."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -40,6 +40,8 @@ class Verdict:
     The base moved to `current_digest` after `moved_after` (when a check last saw another digest; None when none
     ever did) and not later than `first_seen`.
     `rebuild_id` is the rebuild this finding led to or met, None when there is none.
+    `unknown_since` is when the image could not be checked for the first time; it stays on what is found afterwards
+    until that is told. `outage_told` is whether those who are told about the image know of it.
     """
 
     name: str
@@ -55,6 +57,27 @@ class Verdict:
     first_seen: datetime | None = None
     moved_after: datetime | None = None
     rebuild_id: str | None = None
+    unknown_since: datetime | None = None
+    outage_told: bool = False
+
+    def after(self, before: "Verdict | None", now: datetime) -> "Verdict":
+        """The same finding with what the one before it knew of an outage."""
+        since = before.unknown_since if before else None
+        told = before is not None and before.outage_told
+        if self.status is Status.UNKNOWN:
+            return replace(self, unknown_since=since or now, outage_told=told)
+        return replace(self, unknown_since=since, outage_told=True) if told else self
+
+    @property
+    def is_news(self) -> bool:
+        """Whether an outage began or ended that nobody was told about."""
+        return self.unknown_since is not None and self.outage_told is not (self.status is Status.UNKNOWN)
+
+    def once_told(self) -> "Verdict":
+        """What is remembered of it after it was told."""
+        if self.status is Status.UNKNOWN:
+            return replace(self, outage_told=True)
+        return replace(self, unknown_since=None, outage_told=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +92,7 @@ class Requests:
 class Check:
     """One check of several images. `slot` is the scheduled time it stands for, None when a person asked.
 
+    `conversation_id` is where that was. `failed_since` is when the checks before this one began to fail.
     `revision` grows when the check or one of its rebuilds changes state, so that its card follows.
     """
 
@@ -78,6 +102,8 @@ class Check:
     verdicts: tuple[Verdict, ...] = ()
     requests: Requests = field(default_factory=Requests)
     problem: str = ""
+    conversation_id: str | None = None
+    failed_since: datetime | None = None
     revision: int = 1
 
     def count(self, status: Status) -> int:

@@ -1,8 +1,12 @@
 """Where people are told: conversations, their subscriptions, and which card each has."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+
+from bot.core.checks import Check
+from bot.core.rebuilds import Rebuild, State
 
 
 class ConversationKind(StrEnum):
@@ -17,7 +21,8 @@ class ConversationKind(StrEnum):
 class Conversation:
     """A conversation the bot may post to. `id` is without `;messageid=`: a channel, not one of its threads.
 
-    `images` are the images it is told about; empty means all of them. `team_id` is of the team that owns a channel.
+    `images` are the images it is told about; empty means all of them but those `excluded`, also the ones that join the
+    catalog later. An image that left the catalog stays in either. `team_id` is of the team that owns a channel.
     """
 
     id: str
@@ -29,9 +34,68 @@ class Conversation:
     team_id: str = ""
     subscribed: bool = False
     images: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    failures_only: bool = False
+
+    def subscribe(self, names: Iterable[str], *, failures_only: bool) -> "Conversation":
+        """Told about all images, or with names about these as well.
+
+        From all images a name narrows to that one, unless it was excluded: then it no longer is.
+        """
+        named = tuple(names)
+        told = replace(self, subscribed=True, images=(), excluded=(), failures_only=failures_only)
+        if not named:
+            return told
+        if set(named) & set(self.excluded):
+            return replace(told, excluded=_without(self.excluded, named))
+        return replace(told, images=_once((*self.images, *named)))
+
+    def unsubscribe(self, names: Iterable[str]) -> "Conversation":
+        """Told about nothing, or with names about the others it was told about."""
+        named = tuple(names)
+        left = _without(self.images, named)
+        if not self.subscribed or not named or (self.images and not left):
+            return replace(self, subscribed=False, images=(), excluded=(), failures_only=False)
+        if left:
+            return replace(self, images=left)
+        return replace(self, excluded=_once((*self.excluded, *named)))
+
+    @property
+    def about(self) -> str:
+        """What it is told about, as the end of a sentence."""
+        if not self.subscribed:
+            return "nothing"
+        exceptions = f" except {', '.join(self.excluded)}" if self.excluded else ""
+        images = ", ".join(self.images) or f"all images{exceptions}"
+        return f"failures of {images}" if self.failures_only else images
 
     def wants(self, image: str) -> bool:
-        return self.subscribed and (not self.images or image in self.images)
+        """Whether it is told about an image."""
+        return self.subscribed and (image in self.images if self.images else image not in self.excluded)
+
+    def wants_rebuild(self, rebuild: Rebuild) -> bool:
+        """Whether it is told about a rebuild as it is now."""
+        return self.wants(rebuild.image) and (not self.failures_only or rebuild.state is State.FAILED)
+
+    def wants_check(self, check: Check, images: Collection[str]) -> bool:
+        """Whether it is told about a check that has something to say about these images.
+
+        With failures only that is a check that failed, the first one after it, and what could not be checked.
+        """
+        if check.problem:
+            return self.subscribed
+        wanted = [verdict for verdict in check.verdicts if self.wants(verdict.name)]
+        concerned = any(verdict.name in images for verdict in wanted)
+        trouble = check.failed_since or any(verdict.unknown_since for verdict in wanted)
+        return concerned and (not self.failures_only or bool(trouble))
+
+
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+def _without(names: Iterable[str], others: Collection[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in others)
 
 
 class Subject(StrEnum):

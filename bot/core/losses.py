@@ -48,7 +48,7 @@ def loss(lost: Conversation, why: str, now: datetime) -> Announcement | None:
     kind = "channel" if lost.kind is ConversationKind.CHANNEL else "group chat"
     name = f"The {kind} {lost.name}" if lost.name else f"A {kind} whose name is not known"
     text = (
-        f"{name} cannot be reached since {now:%d %B %Y %H:%M} UTC: {why}. It was told about checks and rebuilds. "
+        f"{name} cannot be reached since {now:%d %B %Y %H:%M} UTC: {why}. It was told about {lost.about}. "
         "To bring it back, add the bot there again if it was removed, and mention it: its subscription is kept."
     )
     return Announcement(at=now, text=text)

@@ -165,18 +165,19 @@ class Store(Protocol):
     async def release_slot(self, slot: datetime) -> None:
         """Give a claimed slot back unfinished, so that the next look runs it."""
 
-    async def add_check(self, check: Check, *, everywhere: bool, conversation_id: str | None = None) -> Check:
+    async def add_check(self, check: Check, *, everywhere: bool, about: Collection[str] = ()) -> Check:
         """Write a check, which finishes its slot, and return it with its id.
 
-        Its card is wanted in the named conversation, and in all subscribed ones when `everywhere`.
+        Its card is wanted where it was asked for, and in all subscribed conversations when `everywhere`, else in those
+        that are told about one of the images `about` which there is something to say.
         """
 
     async def check(self, check_id: int) -> Check | None: ...
 
     async def latest_check(self) -> Check | None: ...
 
-    async def last_told(self) -> datetime | None:
-        """When the newest check was done whose card all subscribed conversations got."""
+    async def last_told(self) -> Check | None:
+        """The newest check whose card all subscribed conversations got."""
 
     async def latest_verdict(self, image: str) -> tuple[datetime, Verdict] | None:
         """When the image was last checked, and what was found."""

@@ -122,6 +122,10 @@ class LocalRegistry:
         """Break the next `times` requests of the method whose path has a match of the pattern."""
         self._failures.append(_PlannedFailure(method, re.compile(path), how, times))
 
+    def recover(self) -> None:
+        """Break nothing any more."""
+        self._failures.clear()
+
     def count(self, method: str, path: str = "") -> int:
         """How many requests of the method came whose path has a match of the pattern."""
         return sum(request.method == method and bool(re.search(path, request.path)) for request in self.requests)

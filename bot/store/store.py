@@ -232,7 +232,7 @@ class SqlStore:
         async with self._write() as connection:
             await connection.execute(delete(t.slots).where(t.slots.c.slot == slot, ~t.slots.c.finished))
 
-    async def add_check(self, check: Check, *, everywhere: bool, conversation_id: str | None = None) -> Check:
+    async def add_check(self, check: Check, *, everywhere: bool, about: Collection[str] = ()) -> Check:
         async with self._write() as connection:
             row = {"checked_at": check.checked_at, "told": everywhere, "revision": check.revision, "body": b""}
             key = (await connection.execute(insert(t.checks).values(row))).inserted_primary_key
@@ -241,10 +241,12 @@ class SqlStore:
             if check.slot:
                 done = update(t.slots).where(t.slots.c.slot == check.slot).values(finished=True)
                 await connection.execute(done)
+            told = [verdict.name for verdict in check.verdicts] if everywhere else about
             for verdict in check.verdicts:
-                await self._note_verdict(connection, saved, verdict)
+                known = verdict.once_told() if verdict.name in told else verdict
+                await self._note_verdict(connection, saved, known)
             for conversation in await self._reachable(connection):
-                if conversation.id == conversation_id or (everywhere and _concerns(saved, conversation)):
+                if conversation.id == check.conversation_id or conversation.wants_check(saved, told):
                     await self._want_card(connection, Subject.CHECK, str(saved.id), conversation)
         return saved
 
@@ -263,10 +265,8 @@ class SqlStore:
     async def latest_check(self) -> Check | None:
         return await self._one_check(select(t.checks).order_by(t.checks.c.id.desc()).limit(1))
 
-    async def last_told(self) -> datetime | None:
-        newest = await self._one_check(select(t.checks).where(t.checks.c.told).order_by(t.checks.c.id.desc()).limit(1))
-        # After a check that failed the next one has to be told: the first may have opened requests and not shown them.
-        return newest.checked_at if newest and not newest.problem else None
+    async def last_told(self) -> Check | None:
+        return await self._one_check(select(t.checks).where(t.checks.c.told).order_by(t.checks.c.id.desc()).limit(1))
 
     async def _one_check(self, query: Select[Any]) -> Check | None:
         rows = await self._rows(query)
@@ -408,7 +408,7 @@ class SqlStore:
         if not show:
             return
         for conversation in await self._reachable(connection):
-            if conversation.wants(rebuild.image) or conversation.id == rebuild.conversation_id:
+            if conversation.wants_rebuild(rebuild) or conversation.id == rebuild.conversation_id:
                 for subject in sorted(show, reverse=True):  # the card before the notice that replies to it
                     subject_id = notice_id(rebuild.id, rebuild.attempt) if subject is Subject.NOTICE else rebuild.id
                     await self._want_card(connection, subject, subject_id, conversation)
@@ -439,12 +439,6 @@ class SqlStore:
 
     def _insert_or_ignore(self, table: Any) -> Any:
         return self._insert(table).on_conflict_do_nothing()
-
-
-def _concerns(check: Check, conversation: Conversation) -> bool:
-    """Whether a conversation is told about a check: about any of its images, or that it failed altogether."""
-    images = [verdict.name for verdict in check.verdicts]
-    return any(map(conversation.wants, images)) if images else conversation.subscribed
 
 
 def _sighting(digest: Digest, rows: list[Row[Any]]) -> Sighting:

@@ -25,6 +25,7 @@ from bot.teams.cards.status import status_card
 from bot.teams.cards.text import text_card
 from bot.teams.parsing import image_name, shown, similar, split
 
+FAILURES = "failures"  # no image may be called so
 CHECK_PATIENCE_S = 8  # Teams gives a turn about ten seconds
 
 
@@ -67,10 +68,10 @@ class Ask:
         target, _, rest = self.text.partition(" ")
         return target, rest.strip()
 
-    def images(self) -> list[str]:
-        """The images that were named, checked against the catalog. Raises CommandError."""
+    def images(self, *others: str) -> list[str]:
+        """The images that were named, checked against the catalog and `others`. Raises CommandError."""
         words = [self.data.get("target", "")] if self.pressed else self.text.replace(",", " ").split()
-        names = self.desk.service.catalog
+        names = (*self.desk.service.catalog, *others)
         return [image_name(word, names, self.command) for word in words if word]
 
 
@@ -286,16 +287,21 @@ def _pause(word: str, rest: str) -> tuple[timedelta | None, str]:
     return (pause, rest) if pause else (None, f"{word} {rest}".strip())
 
 
-@command("subscribe [IMAGE…]", "tell this conversation about checks and rebuilds")
+@command("subscribe [IMAGE…] [failures]", "tell this conversation about checks and rebuilds, or about failures only")
 async def subscribe(ask: Ask) -> Card:
-    return await _tell(ask, replace(await _told(ask), subscribed=True, images=tuple(ask.images())))
+    names = ask.images(FAILURES)
+    images = [name for name in names if name != FAILURES]
+    return await _tell(ask, (await _told(ask)).subscribe(images, failures_only=FAILURES in names))
 
 
 @command("unsubscribe [IMAGE…]", "stop telling this conversation")
 async def unsubscribe(ask: Ask) -> Card:
-    told, names = await _told(ask), ask.images()
-    left = tuple(name for name in told.images or ask.desk.service.catalog if name not in names) if names else ()
-    return await _tell(ask, replace(told, subscribed=bool(left), images=left))
+    told = await _told(ask)
+    names = ask.images(FAILURES, *told.images, *told.excluded)  # also those that left the catalog
+    if FAILURES in names:
+        everything = " ".join(["subscribe", *told.images])
+        raise CommandError(f"To be told about everything again, type {everything}.", suggestion=everything)
+    return await _tell(ask, told.unsubscribe(names))
 
 
 async def _told(ask: Ask) -> Conversation:
@@ -304,9 +310,10 @@ async def _told(ask: Ask) -> Conversation:
 
 async def _tell(ask: Ask, told: Conversation) -> Card:
     await ask.desk.conversations.save_conversation(told)
-    about = ", ".join(told.images) or "all images" if told.subscribed else "nothing"
-    await ask.desk.service.note(ask.person, ask.command, f"{told.name or told.id}: {about}")
-    return text_card(f"This conversation is told about {about} from now on.")
+    await ask.desk.service.note(ask.person, ask.command, f"{told.name or told.id}: {told.about}")
+    strange = [name for name in (*told.images, *told.excluded) if name not in ask.desk.service.catalog]
+    missing = f" The catalog does not have {', '.join(strange)} now." if strange else ""
+    return text_card(f"This conversation is told about {told.about} from now on.{missing}")
 
 
 @command("schedule", "when the next check is due, and when rebuilds may start")

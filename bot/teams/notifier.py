@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 from botbuilder.schema import Activity, Attachment, ChannelAccount, Mention
 
+from bot.core.checks import Check
 from bot.core.conversations import Conversation, ConversationKind, DueCard, Subject, noticed
 from bot.core.holds import in_force
 from bot.core.images import PlatformImage
@@ -127,7 +128,7 @@ class Notifier:
             if check is None:
                 return None
             rebuilds = await self._store.rebuilds_by_id(v.rebuild_id for v in check.verdicts if v.rebuild_id)
-            holds, images = in_force(await self._store.holds(), now), card.conversation.images
+            holds, images = in_force(await self._store.holds(), now), _rows_for(card.conversation, check)
             return card_activity(check_card(check, rebuilds, self._catalog, images=images, holds=holds, now=now))
         rebuild_id, attempt = noticed(card.subject_id)
         rebuild = await self._store.rebuild(rebuild_id)
@@ -137,6 +138,13 @@ class Notifier:
             return notice_activity(notice(rebuild)) if rebuild.attempt == attempt else None
         hold = in_force(await self._store.holds(), now).get(rebuild.image)
         return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), hold=hold, now=now))
+
+
+def _rows_for(conversation: Conversation, check: Check) -> list[str]:
+    """The images of a check that a conversation is told about: where it was asked for, all of them."""
+    if check.conversation_id == conversation.id:
+        return []
+    return [verdict.name for verdict in check.verdicts if conversation.wants(verdict.name)]
 
 
 def card_activity(card: Card) -> Activity:

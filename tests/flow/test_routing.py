@@ -1,16 +1,20 @@
 """Who is told what: conversations that differ in what they want, that fail for a while, and that are gone."""
 
 import logging
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.conftest import Bot
+from bot.demo.registry import answering
+from tests.conftest import Bot, StartBot
 from tests.peers.teams import ALEX, Message, Place
 
-SDK = "dotnet-sdk-6"
+SDK, ASPNET = "dotnet-sdk-6", "dotnet-aspnet-6"
 LOST = "cannot be reached since"
 
 
@@ -167,3 +171,201 @@ async def test_when_all_are_lost_the_operator_is_told(bot: Bot, caplog: pytest.L
         metrics = await response.text()
     assert 'shipshape_conversations{state="reachable"} 0.0' in metrics
     assert 'shipshape_conversations{state="gone"} 1.0' in metrics
+
+
+# What a conversation wants
+
+
+async def test_failures_only_is_told_when_something_fails(bot: Bot) -> None:
+    """No question and no success, but the failed rebuild with its notice, and of its own images alone."""
+    quiet = bot.teams.channel("on-call", "another-team")
+    answer = await quiet.ask(f"subscribe {SDK} failures")
+    assert f"told about failures of {SDK} from now on" in answer.visible
+    told = len(shown(bot, quiet))
+    bot.script.failing = {SDK: ("Test", ["got 500"]), ASPNET: ("Test", ["got 500"])}
+    for image in (SDK, ASPNET):
+        await bot.teams.channel().say(f"rebuild {image}")
+        await bot.teams.until_shown(f"{image} · test failed", where=bot.teams.channel())
+    await bot.teams.until_shown(f"{SDK} · test failed", where=quiet)
+    await bot.teams.until_shown("<at>Alex Wilber</at>", where=quiet)
+    assert len(shown(bot, quiet)) == told + 2
+    bot.script.failing.clear()
+    bot.move_base(SDK)
+    await bot.next_week()
+    summary = await bot.teams.until_shown(SDK, "waits for approval", where=bot.teams.channel())
+    await bot.teams.channel().press(summary, "Approve")
+    await bot.teams.until_shown(f"{SDK} · in ECR as", where=bot.teams.channel())
+    assert len(shown(bot, quiet)) == told + 2
+
+
+async def test_failures_only_is_told_what_cannot_be_checked(bot: Bot) -> None:
+    """An image that is unknown, and that it can be checked again; no other weekly card."""
+    quiet = bot.teams.channel("on-call", "another-team")
+    await quiet.ask(f"subscribe {SDK} failures")
+    other = bot.teams.channel("other-on-call", "another-team")
+    await other.ask(f"subscribe {ASPNET} failures")
+    bot.world.registry.fail_next("HEAD", "dotnet/sdk", answering(503), times=9)
+    await bot.next_week()
+    await bot.teams.until_shown("Could not be checked since", SDK, where=quiet)
+    bot.world.registry.recover()
+    await bot.next_week()
+    mended = await bot.teams.until_shown(f"Could be checked again: {SDK} (unknown since", where=quiet)
+    assert "{{DATE(2026-11-30T06:00:00Z,SHORT)}}" in mended.visible
+    await bot.next_week()
+    await bot.teams.until(lambda: len(shown(bot, bot.teams.channel(), "fresh")) == 3, "the weekly cards")
+    assert len(shown(bot, quiet)) == 3
+    assert len(shown(bot, other)) == 1
+
+
+async def test_a_failures_only_channel_that_asks_gets_its_card(bot: Bot) -> None:
+    """Where a rebuild was asked for its card is shown, whatever the conversation is told otherwise."""
+    await bot.teams.channel().ask("subscribe failures")
+    await bot.teams.channel().say(f"rebuild {SDK}")
+    await bot.teams.until_shown(f"{SDK} · in ECR as", where=bot.teams.channel())
+
+
+async def test_all_but_one_image_includes_later_ones(start_bot: StartBot, catalog_file: Path) -> None:
+    """`unsubscribe IMAGE` from all leaves the others, also those that join the catalog afterwards."""
+    whole = catalog_file.read_text()
+    catalog_file.write_text(whole.partition("  dotnet-aspnet-8:")[0])
+    async with start_bot() as bot:
+        await bot.check()
+        await bot.teams.channel().install()
+        answer = await bot.teams.channel().ask(f"unsubscribe {SDK}")
+        assert f"told about all images except {SDK} from now on" in answer.visible
+    catalog_file.write_text(whole)
+    async with start_bot() as bot:
+        bot.move_base(SDK)
+        bot.move_base("dotnet-aspnet-8")
+        await bot.next_week()
+        summary = await bot.teams.until_shown("dotnet-aspnet-8", "waits for approval")
+        assert SDK not in summary.text
+
+
+async def test_an_image_that_left_the_catalog_stays_subscribed(start_bot: StartBot, catalog_file: Path) -> None:
+    """It is no error, is told plainly, is told about again when it is back, and can be unsubscribed meanwhile."""
+    whole = catalog_file.read_text()
+    async with start_bot() as bot:
+        await bot.check()
+        await bot.teams.channel().ask(f"subscribe {SDK}, dotnet-aspnet-8")
+    catalog_file.write_text(whole.partition("  dotnet-aspnet-8:")[0])
+    async with start_bot() as bot:
+        await bot.next_week()
+        await bot.teams.until_shown(f"{SDK} is fresh")
+        answer = await bot.teams.channel().ask(f"unsubscribe {SDK}")
+        assert "told about dotnet-aspnet-8 from now on. The catalog does not have dotnet-aspnet-8 now" in answer.visible
+    catalog_file.write_text(whole)
+    async with start_bot() as bot:
+        await bot.next_week()
+        await bot.teams.until_shown("dotnet-aspnet-8 is fresh")
+    catalog_file.write_text(whole.partition("  dotnet-aspnet-8:")[0])
+    async with start_bot() as bot:
+        answer = await bot.teams.channel().ask("unsubscribe dotnet-aspnet-8")
+        assert "told about nothing from now on" in answer.visible
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param("subscribe failures", "failures of all images from now on", id="failures of all"),
+        pytest.param("subscribe FAILURES `dotnet-sdk-6`", f"failures of {SDK} from now on", id="in any order"),
+        pytest.param("subscribe failure", "Did you mean failures", id="a near miss"),
+        pytest.param("subscribe dotnet-skd-6", "Did you mean dotnet-sdk-6", id="a typo"),
+        pytest.param("unsubscribe failures", "everything again, type subscribe", id="an option of the other"),
+        pytest.param("unsubscribe", "told about nothing", id="nothing"),
+    ],
+)
+async def test_wishes_are_answered_with_what_is_told_now(bot: Bot, text: str, told: str) -> None:
+    """The answer says the whole of what the conversation is told about."""
+    assert told in (await bot.teams.channel().ask(text)).visible
+
+
+async def test_what_was_asked_for_is_shown_whole(bot: Bot) -> None:
+    """A typed check of an image that the channel is not told about is answered there all the same."""
+    channel = bot.teams.channel()
+    await channel.ask(f"subscribe {SDK}")
+    await channel.say("check dotnet-aspnet-8")
+    await bot.teams.until_shown("dotnet-aspnet-8 is fresh", where=channel)
+
+
+# The check itself
+
+
+async def test_a_failed_check_is_told_once_and_so_is_its_end(
+    start_bot: StartBot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is tried, by whomever and with restarts between; those with failures only are told as well."""
+    database = tmp_path / "shipshape.db"
+    async with start_bot() as bot:
+        await bot.check()
+        quiet = bot.teams.channel("on-call", "another-team")
+        await bot.teams.channel().install()
+        await quiet.ask("subscribe failures")
+        _sql(database, "ALTER TABLE base_digests RENAME TO missing")
+        await bot.next_week()
+        for place in (bot.teams.channel(), quiet):
+            await bot.teams.until_shown("check", "No image was checked", where=place)
+        await bot.check()
+    async with start_bot() as bot:
+        await bot.check()
+        assert len([m for m in bot.teams.messages if "No image was checked" in m.visible]) == 2
+        _sql(database, "ALTER TABLE missing RENAME TO base_digests")
+        bot.clock.advance(timedelta(hours=3))
+        await bot.teams.personal(ALEX).ask("check")
+    async with start_bot() as bot:
+        await bot.check()
+        for place in (bot.teams.channel(), quiet):
+            mended = await bot.teams.until_shown("Checks work again; they had failed since", where=place)
+            assert "{{DATE(2026-11-30T06:00:00Z,SHORT)}}" in mended.visible
+        await bot.next_week()
+        await bot.teams.until(lambda: len(shown(bot, bot.teams.channel(), "all 3 images")) == 2, "the next week")
+        assert len([m for m in bot.teams.messages if "Checks work again" in m.visible]) == 2
+
+
+async def test_an_hourly_check_tells_an_outage_and_its_end_once(start_bot: StartBot) -> None:
+    """Also when somebody asked for a check meanwhile, and only those who are told about the image."""
+    async with start_bot(SCHEDULE="0 * * * *") as bot:
+        await bot.check()
+        await bot.teams.channel().install()
+        other = bot.teams.channel("other", "another-team")
+        await other.ask(f"subscribe {ASPNET}")
+        await hourly(bot)
+        await bot.teams.until_shown("all 3 images", where=bot.teams.channel())
+        await bot.teams.until_shown(f"{ASPNET} is fresh", where=other)
+        before = len(shown(bot, other))
+        bot.world.registry.fail_next("HEAD", "dotnet/sdk", answering(503), times=99)
+        await bot.teams.personal(ALEX).ask("check")
+        for _ in range(3):
+            await hourly(bot)
+        await bot.teams.until_shown("Could not be checked since", where=bot.teams.channel())
+        bot.world.registry.recover()
+        await bot.teams.personal(ALEX).ask(f"check {SDK}")
+        for _ in range(3):
+            await hourly(bot)
+        await bot.teams.until_shown(f"Could be checked again: {SDK}", where=bot.teams.channel())
+        assert len(shown(bot, bot.teams.channel(), "Could not be checked")) == 1
+        assert len(shown(bot, bot.teams.channel(), "Could be checked again")) == 1
+        assert len(shown(bot, other)) == before
+
+
+async def hourly(bot: Bot) -> None:
+    bot.clock.advance(timedelta(hours=1))
+    await bot.check()
+    await bot.app.notifier.deliver()
+
+
+async def test_a_question_on_sunday_does_not_replace_the_monday_card(bot: Bot) -> None:
+    """Silence means a problem, so the weekly card comes although somebody asked for a check the evening before."""
+    bot.clock.advance(timedelta(days=6, hours=14))
+    bot.move_base(SDK)
+    await bot.teams.personal(ALEX).ask(f"check {SDK}")
+    await bot.teams.until_shown(SDK, "waits for approval", where=bot.teams.channel())
+    bot.clock.advance(timedelta(hours=10))
+    await bot.check()
+    await bot.teams.until_shown("Monday check", where=bot.teams.channel())
+
+
+def _sql(database: Path, statement: str) -> None:
+    with closing(sqlite3.connect(database, timeout=10)) as connection:
+        connection.execute(statement)
+        connection.commit()

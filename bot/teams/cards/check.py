@@ -13,10 +13,11 @@ from bot.core.images import Mode, PlatformImage
 from bot.core.rebuilds import ENDED, Rebuild, State
 from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, more, run
 from bot.teams.cards.decisions import approve, comment, hold, reject, release, snooze
-from bot.teams.cards.formats import Safe, day, moment, time
+from bot.teams.cards.formats import Safe, clean, day, moment, time
 from bot.teams.cards.hold import hold_line
 from bot.teams.cards.states import FOUND, approvals, capital, decidable, digests, ending, row, standing, whole
 
+MOST_MENDED = 8
 ORDER = (Status.STALE, Status.UNBUILT, Status.UNKNOWN)
 
 
@@ -50,20 +51,37 @@ def check_card(
         body = [heading(*title, " · failed"), line("No image was checked: ", check.problem)]
         return card(f"{name} failed", body, [button("Check now", "check", style="positive")])
     verdicts = [verdict for verdict in check.verdicts if not images or verdict.name in images]
+    mended = _mended(check, verdicts)
     needy = [verdict for status in ORDER for verdict in verdicts if verdict.status is status]
     if not needy:
         told = _all_fresh(verdicts) + _stopped(verdicts, holds)
-        return card(f"{name}: {told}", [heading(*title, f" · {told}")])
+        return card(f"{name}: {told}", [heading(*title, f" · {told}"), *mended])
     findings = [
         Finding(verdict, rebuilds.get(verdict.rebuild_id or ""), catalog.get(verdict.name), holds.get(verdict.name))
         for verdict in needy
     ]
     counts = [(status, sum(verdict.status is status for verdict in verdicts)) for status in (*ORDER, Status.FRESH)]
-    top = [heading(*title), _counts(counts)]
+    top = [heading(*title), _counts(counts), *mended]
     rows = _rows(findings, now)
     left = len(findings) - len(rows)
     actions = [button("Show all", "list")] if left else []
     return card(_toast(name, findings, counts, now), [*top, *rows, *more(left, "list")], actions)
+
+
+def _mended(check: Check, verdicts: Sequence[Verdict]) -> list[CardElement]:
+    """What works again."""
+    lines: list[CardElement] = []
+    if check.failed_since:
+        lines.append(line("Checks work again; they had failed since ", moment(check.failed_since), "."))
+    again = [
+        Safe(f"{clean(verdict.name)} (unknown since {moment(verdict.unknown_since)})")
+        for verdict in verdicts
+        if verdict.unknown_since and verdict.status is not Status.UNKNOWN
+    ]
+    if again:
+        more_of_them = f" and {len(again) - MOST_MENDED} more" if len(again) > MOST_MENDED else ""
+        lines.append(line("Could be checked again: ", Safe(", ".join(again[:MOST_MENDED])), more_of_them, "."))
+    return lines
 
 
 def _all_fresh(verdicts: Sequence[Verdict]) -> str:
@@ -133,7 +151,8 @@ def _is_stopped(finding: Finding) -> bool:
 def _more_lines(finding: Finding) -> list[CardElement]:
     verdict, rebuild = finding.verdict, finding.rebuild
     if verdict.status is Status.UNKNOWN:
-        lines: list[CardElement] = [line("Could not be checked: ", verdict.reason)]
+        since = [" since ", moment(verdict.unknown_since)] if verdict.unknown_since else []
+        lines: list[CardElement] = [line("Could not be checked", *since, ": ", verdict.reason)]
         if rebuild:
             lines.append(line(f"Its rebuild {rebuild.id}: {standing(rebuild).words}.", subtle=True))
         return lines
