@@ -26,6 +26,7 @@ from bot.core.hints import Hints
 from bot.core.holding import HoldService
 from bot.core.images import Digest
 from bot.core.losses import Losses
+from bot.core.order import Order
 from bot.core.ports import Clock, DocumentCache
 from bot.core.runner import Pace, Runner
 from bot.core.service import Service
@@ -151,7 +152,8 @@ async def open_app(
         timeout = timedelta(seconds=settings.verify_timeout)
         checks = CheckService(catalog, store, checker, clock, wakes)
         hints = Hints(store, clock, wakes)
-        runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, hints, timeout)
+        order = Order(catalog, store, clock, wakes, checks.look)
+        runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, hints, order, timeout)
         losses = Losses(store, clock, wakes)
         notifier = Notifier(store, connectors, catalog, clock, losses)
         schedule = Schedule(settings.schedule, settings.timezone, clock, checks.check_slot)

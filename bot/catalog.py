@@ -23,7 +23,7 @@ from bot.core.windows import LONGEST_SEARCH, Windows, parse_span, zone
 from bot.errors import ConfigError
 
 NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
-RESERVED = {"failures"}  # words of the chat commands that stand where images do
+RESERVED = {"all", "failures"}  # words of the chat commands that stand where images do
 PARENT = "platform:"
 CHANNEL = r"^19:[^\s;/]+@thread\.(tacv2|skype)$"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -27,10 +27,11 @@ from bot.core.images import (
     PlatformImage,
 )
 from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State, Vote
-from bot.core.service import ImageStatus
+from bot.core.service import ImageStatus, Outcome
 from bot.core.windows import Windows
 from bot.teams.cards.card import BUDGET, Card, arguments
 from bot.teams.cards.check import check_card
+from bot.teams.cards.decided import decided_card
 from bot.teams.cards.formats import age, clean, duration, escape, size
 from bot.teams.cards.help import help_card
 from bot.teams.cards.hold import hold_card
@@ -185,6 +186,24 @@ def status_card_of(verdict: Verdict | None, **changes: Any) -> Card:
     return status_card(status_of(verdict, **changes), next_check=NOW + timedelta(days=7), now=NOW + timedelta(days=2))
 
 
+def child(number: int = 1, state: State = State.AWAITING_APPROVAL, **changes: Any) -> Rebuild:
+    """The rebuild of an image that is based on dotnet-sdk-6."""
+    basics: dict[str, Any] = {"cause": Cause.PARENT, "after": "k7m2pq9x", "waits_for": "dotnet-sdk-6"}
+    named = {"id": f"child{number:03}", "image": f"orders-{number}", "new_digest": None}
+    return rebuild(state, **(basics | named | changes))
+
+
+def parent_of(*children: Rebuild) -> Card:
+    return rebuild_card(rebuild(State.RUNNING), platform_image(), children, now=NOW)
+
+
+OUTCOMES = [
+    Outcome(image="dotnet-sdk-6", rebuild=rebuild(State.APPROVED)),
+    Outcome(image="dotnet-sdk-8", rebuild=rebuild(votes=(vote(),)), required=2),
+    Outcome(image="dotnet-aspnet-8", refusal="You may not approve rebuilds of dotnet-aspnet-8."),
+]
+
+
 def certain(card: Card | None) -> Card:
     assert card is not None
     return card
@@ -269,6 +288,16 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
         rebuild(cause=Cause.REQUESTED, requested_by=MEGAN, reason="new certificate"), platform_image(), now=NOW
     ),
     "first build": lambda: rebuild_card(rebuild(cause=Cause.FIRST_BUILD, old_digest=None), platform_image(), now=NOW),
+    "parent of one": lambda: parent_of(child()),
+    "parent of several": lambda: parent_of(child(1), child(2), child(3, State.CANCELLED)),
+    **{
+        f"child {state}": lambda state=state: rebuild_card(child(1, state), platform_image(), now=NOW)  # type: ignore[misc]
+        for state in State
+    },
+    "decided": lambda: decided_card(OUTCOMES, "approved"),
+    "check of two": lambda: check_of(
+        verdict(), verdict("dotnet-sdk-8"), rebuilds=[rebuild(), rebuild(id="abcdefgh", image="dotnet-sdk-8")]
+    ),
     "check": lambda: check_of(verdict(), UNKNOWN, UNBUILT, FRESH, rebuilds=[rebuild()]),
     "check that works again": lambda: check_of(MENDED, UNKNOWN, failed_since=NOW - timedelta(hours=2)),
     "check all fresh again": lambda: check_of(MENDED, FRESH),
@@ -724,7 +753,56 @@ def test_inputs_arrive_as_the_arguments_of_the_command() -> None:
     assert arguments(sent) == {"target": "k7m2pq9x", "comment": "because", "reason": "because"}
 
 
+def test_a_child_that_waits_says_for_what() -> None:
+    """That its parent is not ready yet is something normal, not trouble."""
+    card = rebuild_card(child(1, State.APPROVED, version_tag=None), platform_image(), now=NOW)
+    assert "orders-1 · waits for dotnet-sdk-6" in seen(card)
+    assert "on what its rebuild k7m2pq9x pushes" in seen(card)
+    assert "Cannot be queued" not in seen(card)
+
+
+def test_a_parent_shows_its_children_and_decides_about_those_that_wait() -> None:
+    """One child has its own decision; several have one for all, and one for each behind a third button."""
+    alone = parent_of(child(1), child(2, State.CANCELLED, ended_reason="skipped: dotnet-sdk-6 failed", waits_for=""))
+    assert "orders-2 cancelled · skipped: dotnet-sdk-6 failed" in seen(alone).replace("\u00a0", " ").replace("  ", " ")
+    assert buttons(alone)[:2] == ["Approve", "Reject…"]
+    several = parent_of(child(1), child(2))
+    assert buttons(several)[:3] == ["Approve 2 children", "Reject all…", "One by one"]
+    assert action(several, "Approve 2 children")["data"] == {"target": "all", "after": "k7m2pq9x"}
+    decided = parent_of(child(1, State.RUNNING))
+    assert buttons(decided) == buttons(parent_of())
+
+
+def test_a_parent_of_hundreds_keeps_the_budget() -> None:
+    """Children that find no room are counted."""
+    card = rebuild_card(
+        rebuild(State.FAILED, log_tail=("x" * 160,) * 12), platform_image(), [child(n) for n in range(300)], now=NOW
+    )
+    assert length(card) <= BUDGET
+    assert "more: pending" in seen(card)
+
+
+def test_a_decision_about_several_has_a_line_for_each() -> None:
+    """Done, counted, or refused with the reason; whoever pressed a button gets the same as text."""
+    card = decided_card(OUTCOMES, "approved")
+    lines = ["1 of 3 approved", "✓ dotnet-sdk-6", "● dotnet-sdk-8", "✕ dotnet-aspnet-8"]
+    assert [line.startswith(start) for line, start in zip(card.text.splitlines(), lines, strict=True)] == [True] * 4
+    assert "1 of 2 approvals" in card.text
+    assert "You may not approve" in seen(card)
+
+
 # The card of a check
+
+
+def test_everything_that_waits_is_decided_at_once_for_this_check_only() -> None:
+    """From two questions on there are buttons for all of them, which carry the check."""
+    one = check_of(verdict(), rebuilds=[rebuild()])
+    assert "Approve all" not in " ".join(buttons(one))
+    two = EVERY_CARD["check of two"]()
+    assert buttons(two)[-2:] == ["Approve all 2", "Reject all…"]
+    assert action(two, "Approve all 2")["data"] == {"target": "all", "check": "0"}
+    [reject] = action(two, "Reject all…")["card"]["actions"]
+    assert (reject["verb"], reject["data"]) == ("reject", {"target": "all", "check": "0"})
 
 
 def test_a_check_without_findings_is_one_line() -> None:

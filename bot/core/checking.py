@@ -6,14 +6,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from bot.core.audit import system_entry
 from bot.core.checker import Checker
 from bot.core.checks import Check, Status, Verdict
 from bot.core.conversations import Subject
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, Mode, PlatformImage
+from bot.core.order import parents_first
 from bot.core.ports import Clock, Store, Wake
 from bot.core.rebuilds import AuditEntry, Cause, Person, Rebuild, State, braked, new_id, until_open
-from bot.core.runner import system_entry
 from bot.errors import Conflict, PeerError
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class CheckService:
 
         Its card goes to the conversation, and to everybody subscribed when the check has something new to ask.
         """
-        images = [self._catalog[name] for name in names] or list(self._catalog.values())
+        images = [self._catalog[name] for name in names] or self._catalog.values()
         asked = " ".join(names) or "all images"
         await self._store.audit(AuditEntry(at=self._clock.now(), actor=person, action="check", comment=asked))
         return await self._check(images, conversation_id=conversation_id)
@@ -76,11 +77,16 @@ class CheckService:
                     await self._check([self._catalog[hold.image]])
                 await self._store.lift_hold(hold, _over(hold, now, "its time is over"))
 
+    async def look(self, names: Collection[str]) -> Check:
+        """A check that something else led to: its card goes to everybody subscribed when it has something to ask."""
+        return await self._check([self._catalog[name] for name in names])
+
     async def _check(
         self, images: Iterable[PlatformImage], slot: datetime | None = None, conversation_id: str | None = None
     ) -> Check:
         now = self._clock.now()
-        verdicts, requests = await self._checker.check(images)
+        order = parents_first([image.name for image in images], self._catalog)
+        verdicts, requests = await self._checker.check(self._catalog[name] for name in order)
         verdicts = await self._date(verdicts, now)
         asked: list[str] = []
         verdicts = [await self._act(verdict, asked) for verdict in verdicts]
@@ -183,13 +189,19 @@ class CheckService:
 
     async def _rejected(self, verdict: Verdict) -> bool:
         rejected = await self._store.rejected(verdict.name)
-        return rejected is not None and await self._is_for(rejected, verdict)
+        return rejected is not None and rejected.new_digest is not None and await self._is_for(rejected, verdict)
 
     async def _just_tried(self, verdict: Verdict) -> Rebuild | None:
         """The rebuild of this base that failed or was cancelled a short while ago: its card has the Retry."""
         for newest in await self._store.history(verdict.name, 1):
             vain = newest.state in (State.FAILED, State.CANCELLED) and newest.ended_at
-            if vain and self._clock.now() - vain < TOLD_AT_LEAST and await self._is_for(newest, verdict):
+            skipped = newest.after is not None and newest.new_digest is None
+            if (
+                vain
+                and not skipped
+                and self._clock.now() - vain < TOLD_AT_LEAST
+                and await self._is_for(newest, verdict)
+            ):
                 return newest
         return None
 
@@ -227,7 +239,12 @@ class CheckService:
 
 
 def _replaceable(present: Rebuild) -> bool:
-    """Whether a question may take its place: it is one itself, or an approval that waits for its window."""
+    """Whether a question may take its place: it is one itself, or an approval that waits for its window.
+
+    Not as long as its base has yet to be pushed.
+    """
+    if present.waits_for:
+        return False
     return present.state is State.AWAITING_APPROVAL or (present.waits_for_window and bool(present.votes))
 
 

@@ -116,6 +116,9 @@ class Store(Protocol):
 
     async def rebuilds_by_id(self, ids: Iterable[str]) -> dict[str, Rebuild]: ...
 
+    async def following(self, rebuild_id: str) -> list[Rebuild]:
+        """The rebuilds of child images that wait, or waited, for this one; oldest first."""
+
     async def show(self, rebuild: Rebuild, conversation_id: str) -> None:
         """Want the card of a rebuild in one more conversation."""
 
@@ -236,6 +239,8 @@ class CardStore(Protocol):
     async def rebuild(self, rebuild_id: str) -> Rebuild | None: ...
 
     async def rebuilds_by_id(self, ids: Iterable[str]) -> dict[str, Rebuild]: ...
+
+    async def following(self, rebuild_id: str) -> list[Rebuild]: ...
 
     async def holds(self) -> dict[str, Hold]: ...
 

@@ -60,6 +60,7 @@ class Cause(StrEnum):
     BASE_MOVED = "base_moved"
     FIRST_BUILD = "first_build"
     REQUESTED = "requested"
+    PARENT = "parent"
 
 
 class StageState(StrEnum):
@@ -168,6 +169,9 @@ class Rebuild:
     ended_by: Person | None = None
     ended_reason: str = ""
     successor: str | None = None  # the rebuild that took over when this one was superseded
+    after: str | None = None  # the rebuild of the parent image that this one came with
+    waits_for: str = ""  # the parent image, as long as that rebuild has not ended: what it pushes is the base
+    offered: bool = False  # whether the images based on this one have been asked for
     version_tag: str | None = None
     run_id: int | None = None
     run_number: str = ""

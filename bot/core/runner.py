@@ -12,12 +12,14 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 
+from bot.core.audit import system_entry as system_entry
 from bot.core.checker import Checker
 from bot.core.checks import Status, Verdict
 from bot.core.conversations import Subject
 from bot.core.hints import Hints
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, PlatformImage, next_version
+from bot.core.order import Order
 from bot.core.ports import Clock, ImageRepository, Pipelines, Store, Wake
 from bot.core.rebuilds import (
     ENDED,
@@ -68,6 +70,7 @@ class Runner:
         clock: Clock,
         wake: Wake,
         hints: Hints,
+        order: Order,
         verify_timeout: timedelta,
     ) -> None:
         self._catalog = catalog
@@ -78,6 +81,7 @@ class Runner:
         self._clock = clock
         self._wake = wake
         self._hints = hints
+        self._order = order
         self._verify_timeout = verify_timeout
         self.one_pass = asyncio.Lock()
 
@@ -88,8 +92,10 @@ class Runner:
             await self._each(await self._store.rebuilds(states={State.APPROVED}), self._queue)
             await self._follow(await self._store.rebuilds(states=FOLLOWED))
             await self._each(await self._store.rebuilds(states={State.VERIFYING}), self._verify)
+            waiting = await self._store.rebuilds(states={State.AWAITING_APPROVAL, State.APPROVED})
+            await self._each(waiting, self._order.settle)
             active = await self._store.rebuilds(states=WITH_RUN | {State.APPROVED})
-            return self._pace([rebuild for rebuild in active if not rebuild.waits_for_window])
+            return self._pace([each for each in active if not each.waits_for_window and not each.waits_for])
 
     def _pace(self, under_way: list[Rebuild]) -> Pace:
         if not under_way:
@@ -138,16 +144,17 @@ class Runner:
         if image is None:
             await self._end(rebuild, State.CANCELLED, f"{rebuild.image} is no longer in the catalog")
             return
-        due = until_open(rebuild, image.windows, now)
         try:
             if run := await self._run_of_an_earlier_attempt(rebuild, image):
                 await self._record(rebuild, run)
             elif hold := await self._stopped_by(rebuild):
                 await self._end(rebuild, State.SUPERSEDED, str(hold), show=(Subject.REBUILD,))
-            elif due.waits_for_window:
-                await self._wait_for_window(rebuild, due)
-            elif ready := await self._prepare(due, image):
-                await self._reserve_and_queue(ready, image)
+            elif in_turn := await self._order.in_turn(rebuild, image):
+                rebuild = until_open(in_turn, image.windows, now)
+                if rebuild.waits_for_window:
+                    await self._wait_for_window(in_turn, rebuild)
+                elif ready := await self._prepare(rebuild, image):
+                    await self._reserve_and_queue(ready, image)
         except PeerError as error:
             await self._try_later(rebuild, error)
 
@@ -189,8 +196,11 @@ class Runner:
             rebuild,
             id=new_id(),
             state=State.AWAITING_APPROVAL,
+            cause=Cause.BASE_MOVED,
             new_digest=verdict.current_digest,
             old_digest=verdict.recorded_digest,
+            after=None,
+            offered=False,
             votes=(),
             override=None,
             created_at=now,
@@ -362,6 +372,7 @@ class Runner:
         verdict = await self._checker.against(image, rebuild.new_digest, published)
         found = replace(rebuild, pushed_digest=published.digest, pushed_size=published.size)
         if verdict.status is Status.FRESH:
+            await self._order.parent_pushed(found)
             await self._end(found, State.SUCCEEDED, "")
         elif verdict.status is Status.STALE:
             built = Digest(verdict.recorded_digest).short if verdict.recorded_digest else "another base"
@@ -397,19 +408,3 @@ async def other_run(pipelines: Pipelines, rebuild: Rebuild, image: PlatformImage
         if run.parameters.get("image") == image.name and run.parameters.get("request_id") != rebuild.id:
             return run
     return None
-
-
-def system_entry(old: Rebuild | None, new: Rebuild, action: str, clock: Clock) -> AuditEntry:
-    """The row for a change that the bot itself made."""
-    return AuditEntry(
-        at=clock.now(),
-        actor=None,
-        action=action,
-        image=new.image,
-        rebuild_id=new.id,
-        old_state=old.state if old else "",
-        new_state=new.state,
-        old_digest=new.old_digest or "",
-        new_digest=new.new_digest or "",
-        comment=new.ended_reason or new.reason,
-    )

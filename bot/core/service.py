@@ -4,16 +4,18 @@ Methods that a person may call take that person and raise `CommandError`, whose 
 or `Refused` when the person may not.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from bot.core.audit import system_entry
 from bot.core.checker import Checker
 from bot.core.checks import Verdict
 from bot.core.conversations import Subject
 from bot.core.holds import Hold, HoldKind, in_force
 from bot.core.images import PlatformImage
+from bot.core.order import parents_first
 from bot.core.ports import Clock, Members, Pipelines, Store, Wake
 from bot.core.rebuilds import (
     OPEN,
@@ -29,7 +31,7 @@ from bot.core.rebuilds import (
     new_id,
     until_open,
 )
-from bot.core.runner import other_run, system_entry
+from bot.core.runner import other_run
 from bot.errors import CommandError, Conflict, PeerError, PeerRefused, PeerUnavailable, Refused
 
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
@@ -55,6 +57,19 @@ class Requested:
 
     rebuild: Rebuild
     attached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one of several decisions: the rebuild, or why it was not decided about.
+
+    `required` is how many approvals the image needs.
+    """
+
+    image: str
+    rebuild: Rebuild | None = None
+    refusal: str = ""
+    required: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +135,20 @@ class Service:
             raise CommandError("A rejection needs a reason, for those who ask why.")
         rejected = replace(rebuild.move(State.REJECTED, self._clock.now()), ended_by=person, ended_reason=reason)
         return await self._save(rebuild, rejected, person, "reject", reason)
+
+    async def decide_each(
+        self, waiting: Iterable[Rebuild], decide: Callable[[str], Awaitable[Rebuild]]
+    ) -> list[Outcome]:
+        """The same decision about several rebuilds, by their ids. What cannot be decided does not stop the others."""
+        outcomes = []
+        for rebuild in waiting:
+            image = self.catalog.get(rebuild.image)
+            outcome = Outcome(image=rebuild.image, required=image.approval.required if image else 1)
+            try:
+                outcomes.append(replace(outcome, rebuild=await decide(rebuild.id)))
+            except CommandError as error:
+                outcomes.append(replace(outcome, refusal=str(error)))
+        return outcomes
 
     async def cancel(self, which: str, person: Person) -> Rebuild:
         """End a rebuild that has not finished: at once before it is queued, by asking Azure DevOps afterwards."""
@@ -425,6 +454,22 @@ class Service:
     async def pending(self) -> list[Rebuild]:
         """What waits for an approval, oldest first."""
         return await self._store.rebuilds(states={State.AWAITING_APPROVAL})
+
+    async def waiting(self, *, check: int | None = None, after: str | None = None) -> list[Rebuild]:
+        """What waits for an approval, parents before children: of one check, of one parent's rebuild, or all of it."""
+        if after is not None:
+            found = await self._store.following(after)
+        elif check is not None:
+            found = await self._of_check(check)
+        else:
+            found = await self.pending()
+        by_image = {rebuild.image: rebuild for rebuild in found if rebuild.state is State.AWAITING_APPROVAL}
+        return [by_image[name] for name in parents_first(by_image, self.catalog)]
+
+    async def _of_check(self, check_id: int) -> list[Rebuild]:
+        check = await self._store.check(check_id)
+        ids = [verdict.rebuild_id for verdict in check.verdicts if verdict.rebuild_id] if check else []
+        return list((await self._store.rebuilds_by_id(ids)).values())
 
     async def history(self, name: str | None) -> list[Rebuild]:
         """The last ten rebuilds, newest first; of one image or of all."""

@@ -15,10 +15,11 @@ from typing import Self
 
 from bot.catalog import Catalog
 from bot.core.images import Digest, ImagePlatform, ImageReference, PlatformImage, Version
+from bot.core.order import parents_first
 from bot.demo.agent import ScriptedAgent
 from bot.demo.azure_devops import AzureDevOps
 from bot.demo.ecr import LocalEcr
-from bot.demo.image_builder import BuiltImage, Layer, make_image, make_index, make_layer
+from bot.demo.image_builder import Blob, BuiltImage, Layer, make_image, make_index, make_layer
 from bot.demo.registry import LocalRegistry
 from bot.demo.runs import Agent, AgentRun, Definition
 
@@ -86,7 +87,7 @@ class LocalWorld:
         for image in self.catalog.values():
             if image.base and not self.registry.storage.tags(image.base.repository).get(str(image.base.tag)):
                 self.move_base(image.base)
-        for image in self.catalog.values():
+        for image in map(self.catalog.__getitem__, parents_first(self.catalog, self.catalog)):
             if not any(image.version_of(tag) for tag in self.registry.storage.tags(self._ours(image))):
                 parsed = Version.parse(version)
                 assert parsed is not None
@@ -129,9 +130,24 @@ class LocalWorld:
 
     def _layers(self, image: PlatformImage, base: Digest) -> list[Layer]:
         """The layers of the base for the image's platform, so that they are its first ones in truth."""
-        name = str(image.base or image.parent)
+        if image.parent:
+            return self._published_layers(self._ours(self.catalog[image.parent]), base)
+        name = str(image.base)
         generation = self._read_generations().get(f"{name} {image.platforms[0]}", 0)
         return list(_base_image(name, image.platforms[0], generation).layers)
+
+    def _published_layers(self, repository: str, digest: Digest) -> list[Layer]:
+        storage = self.registry.storage
+        published = storage.manifest(repository, digest)
+        assert published is not None
+        manifest = json.loads(published.content)
+        diff_ids = json.loads(storage.blob(manifest["config"]["digest"]) or b"")["rootfs"]["diff_ids"]
+        return [
+            Layer(
+                blob=Blob(media_type=layer["mediaType"], content=storage.blob(layer["digest"]) or b""), diff_id=diff_id
+            )
+            for layer, diff_id in zip(manifest["layers"], diff_ids, strict=True)
+        ]
 
     def _ours(self, image: PlatformImage) -> str:
         return f"{image.registry_id}/{image.repository}"

@@ -130,6 +130,12 @@ class SqlStore:
         query = select(t.rebuilds.c.body).where(t.rebuilds.c.id.in_(list(ids)))
         return {rebuild.id: rebuild for rebuild in [_decode(row.body, Rebuild) for row in await self._rows(query)]}
 
+    async def following(self, rebuild_id: str) -> list[Rebuild]:
+        joined = t.rebuilds.join(t.children, t.children.c.child_id == t.rebuilds.c.id)
+        query = select(t.rebuilds.c.body).select_from(joined).where(t.children.c.parent_id == rebuild_id)
+        found = [_decode(row.body, Rebuild) for row in await self._rows(query.order_by(t.rebuilds.c.created_at))]
+        return [rebuild for rebuild in found if rebuild.after == rebuild_id]
+
     async def history(self, image: str | None, limit: int) -> list[Rebuild]:
         query = select(t.rebuilds.c.body).order_by(t.rebuilds.c.created_at.desc()).limit(limit)
         if image is not None:
@@ -150,7 +156,13 @@ class SqlStore:
             await connection.execute(insert(t.rebuilds).values(id=rebuild.id, **_rebuild_row(rebuild)))
         except IntegrityError as error:
             raise Conflict(f"{rebuild.image} has an open rebuild") from error
+        await self._tie(connection, rebuild)
         await self._want(connection, show, rebuild)
+
+    async def _tie(self, connection: AsyncConnection, rebuild: Rebuild) -> None:
+        if rebuild.after:
+            row = {"parent_id": rebuild.after, "child_id": rebuild.id}
+            await connection.execute(self._insert_or_ignore(t.children).values(row))
 
     async def _update_rebuild(self, connection: AsyncConnection, rebuild: Rebuild) -> Rebuild:
         saved = replace(rebuild, revision=rebuild.revision + 1)
@@ -166,6 +178,7 @@ class SqlStore:
             raise Conflict(f"{rebuild.image} has another open rebuild") from error
         if result.rowcount != 1:
             raise Conflict(f"rebuild {rebuild.id} was changed meanwhile")
+        await self._tie(connection, saved)
         return saved
 
     async def audit(self, entry: AuditEntry) -> None:
@@ -408,10 +421,19 @@ class SqlStore:
         if not show:
             return
         for conversation in await self._reachable(connection):
-            if conversation.wants_rebuild(rebuild) or conversation.id == rebuild.conversation_id:
+            if not (conversation.wants_rebuild(rebuild) or conversation.id == rebuild.conversation_id):
+                continue
+            if not await self._is_asked_above(connection, rebuild, conversation):
                 for subject in sorted(show, reverse=True):  # the card before the notice that replies to it
                     subject_id = notice_id(rebuild.id, rebuild.attempt) if subject is Subject.NOTICE else rebuild.id
                     await self._want_card(connection, subject, subject_id, conversation)
+
+    async def _is_asked_above(self, connection: AsyncConnection, rebuild: Rebuild, conversation: Conversation) -> bool:
+        """A child that waits for an approval is asked for on its parent's card, where that one is."""
+        if rebuild.after is None or rebuild.state is not State.AWAITING_APPROVAL:
+            return False
+        card = {"subject": Subject.REBUILD, "subject_id": rebuild.after, "conversation_id": conversation.id}
+        return (await connection.execute(select(t.cards.c.id).filter_by(**card))).first() is not None
 
     async def _want_card(
         self, connection: AsyncConnection, subject: Subject, subject_id: str, conversation: Conversation
@@ -448,11 +470,22 @@ def _sighting(digest: Digest, rows: list[Row[Any]]) -> Sighting:
 
 
 def _due() -> Select[Any]:
-    """Cards joined with their subject's revision. Notices and announcements never change: their revision is 1."""
+    """Cards joined with their subject's revision. Notices and announcements never change: their revision is 1.
+
+    The card of a rebuild shows those of its child images, so their revisions count as well.
+    """
     cards, checks, rebuilds, conversations = t.cards, t.checks, t.rebuilds, t.conversations
+    child = t.rebuilds.alias("child")
+    below = (
+        select(func.coalesce(func.sum(child.c.revision), 0))
+        .select_from(t.children.join(child, t.children.c.child_id == child.c.id))
+        .where(t.children.c.parent_id == rebuilds.c.id)
+        .correlate(rebuilds)
+        .scalar_subquery()
+    )
     of_check = (cards.c.subject == Subject.CHECK) & (cards.c.subject_id == cast(checks.c.id, String))
     of_rebuild = (cards.c.subject == Subject.REBUILD) & (cards.c.subject_id == rebuilds.c.id)
-    revision = func.coalesce(checks.c.revision, rebuilds.c.revision, 1)
+    revision = func.coalesce(checks.c.revision, rebuilds.c.revision + below, 1)
     source = (
         cards.join(conversations, cards.c.conversation_id == conversations.c.id)
         .outerjoin(checks, of_check)

@@ -57,6 +57,15 @@ rebuilds = Table(
     Index("ix_rebuilds_image_created_at", "image", "created_at"),
 )
 
+# Which rebuilds came with that of their parent image, on whose card they are shown. Nothing is ever taken out, so
+# the sum of the children's revisions only grows.
+children = Table(
+    "children",
+    metadata,
+    Column("parent_id", String(16), primary_key=True),
+    Column("child_id", String(16), primary_key=True),
+)
+
 checks = Table(
     "checks",
     metadata,

@@ -17,6 +17,7 @@ from bot.core.rebuilds import WINDOW_CLOSED, Person, Rebuild, State
 from bot.core.service import Service, describe
 from bot.errors import CommandError
 from bot.teams.cards.card import Card
+from bot.teams.cards.decided import decided_card
 from bot.teams.cards.help import help_card
 from bot.teams.cards.hold import hold_card
 from bot.teams.cards.listing import history_card, list_card, pending_card
@@ -25,7 +26,7 @@ from bot.teams.cards.status import status_card
 from bot.teams.cards.text import text_card
 from bot.teams.parsing import image_name, shown, similar, split
 
-FAILURES = "failures"  # no image may be called so
+FAILURES, ALL = "failures", "all"  # no image may be called so
 CHECK_PATIENCE_S = 8  # Teams gives a turn about ten seconds
 
 
@@ -186,9 +187,25 @@ async def rebuild(ask: Ask) -> Card | None:
     return text_card(f"A new rebuild of {name} begins; its card follows.") if ask.pressed else None
 
 
-@command("approve ID|IMAGE [comment]", "let a waiting rebuild run", decides=True)
+async def _waiting(ask: Ask) -> list[Rebuild]:
+    """What `all` means: what the card asks that was pressed, or else everything that waits. Raises CommandError."""
+    check, after = ask.data.get("check", ""), ask.data.get("after")
+    waiting = await ask.desk.service.waiting(check=int(check) if check.isdecimal() else None, after=after)
+    if check:  # its card shows the images of the conversation
+        shown = (await _told(ask)).images
+        waiting = [rebuild for rebuild in waiting if not shown or rebuild.image in shown]
+    if not waiting:
+        raise CommandError("Nothing on this card waits any more." if check or after else "Nothing is waiting.")
+    return waiting
+
+
+@command("approve ID|IMAGE|all [comment]", "let a waiting rebuild run", decides=True)
 async def approve(ask: Ask) -> Card:
     target, comment = ask.target_and_rest("comment")
+    service, person = ask.desk.service, ask.person
+    if target.lower() == ALL:
+        outcomes = await service.decide_each(await _waiting(ask), lambda id_: service.approve(id_, person, comment))
+        return decided_card(outcomes, "approved")
     which = _rebuild_named(ask, _needs(target, "approve ID or IMAGE", "approve dotnet-sdk-8"))
     rebuild = await ask.desk.service.approve(which, ask.person, comment)
     if rebuild.state is State.AWAITING_APPROVAL:
@@ -199,9 +216,14 @@ async def approve(ask: Ask) -> Card:
     return text_card(f"Approved. {rebuild.image} is queued next; its card follows the run.")
 
 
-@command("reject ID|IMAGE reason", "do not build this base; the next one is asked for again", decides=True)
+@command("reject ID|IMAGE|all reason", "do not build this base; the next one is asked for again", decides=True)
 async def reject(ask: Ask) -> Card:
     target, reason = ask.target_and_rest("reason")
+    service, person = ask.desk.service, ask.person
+    if target.lower() == ALL:
+        _needs(reason, "reject all reason", "reject all waits for tests")
+        outcomes = await service.decide_each(await _waiting(ask), lambda id_: service.reject(id_, person, reason))
+        return decided_card(outcomes, "rejected")
     which = _rebuild_named(ask, _needs(target, "reject ID or IMAGE reason", "reject dotnet-sdk-8 waits for tests"))
     rebuild = await ask.desk.service.reject(which, ask.person, reason)
     return text_card(f"Rejected. {rebuild.image} is asked for again when its base moves.")

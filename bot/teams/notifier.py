@@ -137,7 +137,8 @@ class Notifier:
         if card.subject is Subject.NOTICE:
             return notice_activity(notice(rebuild)) if rebuild.attempt == attempt else None
         hold = in_force(await self._store.holds(), now).get(rebuild.image)
-        return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), hold=hold, now=now))
+        children = await self._store.following(rebuild.id)
+        return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), children, hold=hold, now=now))
 
 
 def _rows_for(conversation: Conversation, check: Check) -> list[str]:

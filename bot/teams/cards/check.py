@@ -12,7 +12,7 @@ from bot.core.holds import Hold
 from bot.core.images import Mode, PlatformImage
 from bot.core.rebuilds import ENDED, Rebuild, State
 from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, more, run
-from bot.teams.cards.decisions import approve, comment, hold, reject, release, snooze
+from bot.teams.cards.decisions import approve, approve_all, comment, hold, reject, reject_all, release, snooze
 from bot.teams.cards.formats import Safe, clean, day, moment, time
 from bot.teams.cards.hold import hold_line
 from bot.teams.cards.states import FOUND, approvals, capital, decidable, digests, ending, row, standing, whole
@@ -64,7 +64,7 @@ def check_card(
     top = [heading(*title), _counts(counts), *mended]
     rows = _rows(findings, now)
     left = len(findings) - len(rows)
-    actions = [button("Show all", "list")] if left else []
+    actions = [*_all_at_once(check, findings, now), button("Show all", "list") if left else None]
     return card(_toast(name, findings, counts, now), [*top, *rows, *more(left, "list")], actions)
 
 
@@ -104,8 +104,20 @@ def _counts(counts: Sequence[tuple[Status, int]]) -> CardElement:
     return line(*runs[:-1])
 
 
+def _waiting(findings: Sequence[Finding], now: datetime) -> list[str]:
+    return [finding.verdict.name for finding in findings if finding.rebuild and decidable(finding.rebuild, now)]
+
+
+def _all_at_once(check: Check, findings: Sequence[Finding], now: datetime) -> list[Action]:
+    """The buttons carry the check, so that an old card decides about nothing newer."""
+    count, scope = len(_waiting(findings, now)), str(check.id)
+    if count < 2:
+        return []
+    return [approve_all(f"Approve all {count}", check=scope), reject_all(f"Reject all {count}", check=scope)]
+
+
 def _toast(name: str, findings: Sequence[Finding], counts: Sequence[tuple[Status, int]], now: datetime) -> str:
-    waiting = [finding.verdict.name for finding in findings if finding.rebuild and decidable(finding.rebuild, now)]
+    waiting = _waiting(findings, now)
     if len(waiting) == 1:
         return f"{waiting[0]}: update waits for approval"
     if waiting:

@@ -24,6 +24,18 @@ def reject(rebuild: Rebuild) -> Action:
     return form("Reject…", [reason], confirm)
 
 
+def approve_all(title: str, **scope: str) -> Action:
+    """One press for everything that waits within the scope: `check` or `after`, with the id of its subject."""
+    return button(title, "approve", style="positive", target="all", **scope)
+
+
+def reject_all(title: str, **scope: str) -> Action:
+    """An inline form with one reason for all."""
+    reason = text_input("reason", "all", label="Reason", required="A rejection needs a reason.")
+    confirm = button(title, "reject", style="destructive", target="all", **scope)
+    return form("Reject all…", [reason], confirm)
+
+
 def cancel(rebuild: Rebuild) -> Action:
     """An inline form, so that nothing is destroyed by one press."""
     told = "The run is stopped in Azure DevOps." if rebuild.run_id else "Nothing has been queued yet."

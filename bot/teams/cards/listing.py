@@ -28,7 +28,12 @@ from bot.teams.cards.states import (
 )
 
 ORDER = list(FOUND)
-CAUSES = {Cause.BASE_MOVED: "base moved", Cause.FIRST_BUILD: "first build", Cause.REQUESTED: "rebuild asked for"}
+CAUSES = {
+    Cause.BASE_MOVED: "base moved",
+    Cause.FIRST_BUILD: "first build",
+    Cause.REQUESTED: "rebuild asked for",
+    Cause.PARENT: "follows its parent",
+}
 
 
 def list_card(statuses: list[ImageStatus], *, now: datetime) -> Card:

@@ -1,5 +1,6 @@
 """One rebuild, from question to result. Its card changes in place; it is never repeated."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from microsoft_teams.cards.core import Action, CardElement, Container, ContainerStyle
@@ -8,6 +9,7 @@ from bot.core.holds import Hold
 from bot.core.images import PlatformImage
 from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote
 from bot.teams.cards.card import Card, action_set, band, button, card, details, fitting, heading, line, link, run
+from bot.teams.cards.children import family
 from bot.teams.cards.decisions import approve, cancel, comment, reject, start_now
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
 from bot.teams.cards.hold import hold_line
@@ -39,8 +41,18 @@ MOST_ERRORS, ERROR_WIDTH, ERROR_ROOM, LONGEST_STEP = 5, 240, 2_000, 60
 MOST_VOTES = 5
 
 
-def rebuild_card(rebuild: Rebuild, image: PlatformImage | None, *, hold: Hold | None = None, now: datetime) -> Card:
-    """The card of one rebuild. `image` is None when the catalog no longer has it; `hold` is in force."""
+def rebuild_card(
+    rebuild: Rebuild,
+    image: PlatformImage | None,
+    children: Sequence[Rebuild] = (),
+    *,
+    hold: Hold | None = None,
+    now: datetime,
+) -> Card:
+    """The card of one rebuild. `image` is None when the catalog no longer has it; `hold` is in force.
+
+    `children` are the rebuilds of images based on it.
+    """
     title = heading(f"{rebuild.image} · {standing(rebuild).words}")
     body: list[CardElement] = [band(title, style=STYLES.get(rebuild.state, "accent"))]
     if rebuild.stages:
@@ -50,7 +62,7 @@ def rebuild_card(rebuild: Rebuild, image: PlatformImage | None, *, hold: Hold | 
         body.append(hold_line(hold))
     if rebuild.state is State.FAILED:
         body += _failure(rebuild)
-    body.append(_footer(rebuild, image))
+    body += [_footer(rebuild, image), *family(rebuild, children, now)]
     form = [comment(rebuild)] if decidable(rebuild, now) else []
     hidden, why = details(rebuild.id, *_details(rebuild, image), *form)
     return card(sentence(rebuild), [*body, hidden], [*_actions(rebuild, now), why])
@@ -83,17 +95,22 @@ def _question(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement
 
 
 def _cause(rebuild: Rebuild) -> list[CardElement]:
+    if rebuild.waits_for:
+        waits = f"Built after {rebuild.waits_for}, on what its rebuild {rebuild.after} pushes."
+        return [line(waits), *_reason(rebuild)]
     told = {
         Cause.BASE_MOVED: "The base moved: ",
         Cause.FIRST_BUILD: "First build, on base ",
         Cause.REQUESTED: "Rebuild without asking the registry. ",
+        Cause.PARENT: "Its base was rebuilt: ",
     }[rebuild.cause]
-    old = rebuild.old_digest if rebuild.cause is Cause.BASE_MOVED else None
+    old = rebuild.old_digest if rebuild.cause in (Cause.BASE_MOVED, Cause.PARENT) else None
     shown = digests(old, rebuild.new_digest) if rebuild.cause is not Cause.REQUESTED else []
-    lines: list[CardElement] = [line(told, *shown)]
-    if rebuild.reason:
-        lines.append(line("Reason: ", rebuild.reason))
-    return lines
+    return [line(told, *shown), *_reason(rebuild)]
+
+
+def _reason(rebuild: Rebuild) -> list[CardElement]:
+    return [line("Reason: ", rebuild.reason)] if rebuild.reason else []
 
 
 def _window(rebuild: Rebuild) -> CardElement:

@@ -65,6 +65,8 @@ def standing(rebuild: Rebuild) -> Standing:
     match rebuild.state:
         case State.AWAITING_APPROVAL:
             return Standing("○", "waits for approval", "Warning")
+        case State.APPROVED if rebuild.waits_for:
+            return Standing("○", f"waits for {rebuild.waits_for}", "Accent")
         case State.APPROVED if rebuild.waits_for_window:
             return Standing("○", WINDOW_CLOSED, "Accent")
         case State.APPROVED:

@@ -1,0 +1,47 @@
+"""On the card of a rebuild: the images that are based on it, each with what becomes of it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from microsoft_teams.cards.core import Action, CardElement, Container, ToggleVisibilityAction
+
+from bot.core.rebuilds import ENDED, Rebuild
+from bot.teams.cards.card import action_set, fitting, line, more
+from bot.teams.cards.decisions import approve, approve_all, reject, reject_all
+from bot.teams.cards.states import decidable, ending, row, standing
+
+ROWS_ROOM, FORMS_ROOM = 3_500, 5_000
+
+
+def family(parent: Rebuild, children: Sequence[Rebuild], now: datetime) -> list[CardElement]:
+    """A row per child, and the decision about those that wait; nothing without children."""
+    if not children:
+        return []
+    rows = fitting(map(_row, children), ROWS_ROOM)
+    items: list[CardElement] = [line("Based on it:", subtle=True), *rows, *more(len(children) - len(rows), "pending")]
+    waiting = [child for child in children if decidable(child, now)]
+    if len(waiting) == 1:
+        items.append(action_set(approve(waiting[0]), reject(waiting[0])))
+    elif waiting:
+        items += _several(parent, waiting)
+    return [Container(items=items, separator=True, spacing="Medium")]
+
+
+def _row(child: Rebuild) -> CardElement:
+    reason = ending(child) if child.state in ENDED else ""
+    return row(child.image, standing(child), f" · {reason}" if reason else "")
+
+
+def _several(parent: Rebuild, waiting: Sequence[Rebuild]) -> list[CardElement]:
+    """All of them at once, or each behind a third button."""
+    single: list[CardElement] = []
+    for child in waiting:
+        decision = [line(child.image), action_set(approve(child), reject(child))]
+        single.append(Container(items=decision, spacing="Small"))
+    hidden = Container(id=f"each.{parent.id}", items=fitting(single, FORMS_ROOM), is_visible=False)
+    actions: list[Action] = [
+        approve_all(f"Approve {len(waiting)} children", after=parent.id),
+        reject_all(f"Reject {len(waiting)} children", after=parent.id),
+        ToggleVisibilityAction(title="One by one", target_elements=[f"each.{parent.id}"]),
+    ]
+    return [action_set(*actions), hidden]
