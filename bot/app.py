@@ -95,6 +95,13 @@ async def open_checker(settings: Settings, catalog: Catalog) -> AsyncIterator[Ch
         yield Checker(catalog, registry, repository)
 
 
+@asynccontextmanager
+async def open_audit(settings: Settings) -> AsyncIterator[SqlStore]:
+    """The database of a bot that may run meanwhile, to read from. Raises ConfigError."""
+    async with SqlStore.existing(settings.database_url.get_secret_value()) as store:
+        yield store
+
+
 class _Memory:
     """A document cache for one command."""
 

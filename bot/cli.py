@@ -1,7 +1,9 @@
 """The command line. Imports of what a command needs stand in the command, so that each starts at once."""
 
 import asyncio
+import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from bot.errors import BotError, ConfigError
+from bot.errors import BotError, CommandError, ConfigError
 
 if TYPE_CHECKING:
     from bot.catalog import Catalog
@@ -115,6 +117,38 @@ def check(
         raise typer.Exit(EXIT_UNKNOWN)
     if found & {Status.STALE, Status.UNBUILT}:
         raise typer.Exit(EXIT_STALE)
+
+
+@app.command()
+def audit(
+    since: Annotated[str, typer.Option(help="the first day, 2026-01-01, or how long ago, 30d")] = "",
+    until: Annotated[str, typer.Option(help="the last day, or how long ago")] = "",
+    image: Annotated[str, typer.Option(help="of this image only", show_default=False)] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per line; the default")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
+) -> None:
+    """Print who did what: every row of the audit, from the database, also while the bot runs."""
+    from bot.audit import moment, write_csv, write_json
+
+    if as_json and as_csv:
+        _fail(CommandError("--json or --csv, not both"))
+    now = datetime.now(UTC)
+    first = _or_exit(lambda: moment("--since", since, now)) if since else None
+    end = _or_exit(lambda: moment("--until", until, now, end=True)) if until else None
+    if first and end and first >= end:
+        _fail(CommandError(f"--since {since} is not before --until {until}"))
+    settings = _settings()
+
+    async def export() -> None:
+        from bot.app import open_audit
+
+        async with open_audit(settings) as store:
+            await (write_csv if as_csv else write_json)(store.audit_between(first, end, image or None), sys.stdout)
+        sys.stdout.flush()
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="")  # whatever the terminal's own
+    _run(export)
 
 
 @app.command()
@@ -255,6 +289,9 @@ def _run(work: "Callable[[], Coroutine[Any, Any, T]]") -> "T":
         return asyncio.run(work())
     except BotError as error:
         _fail(error)
+    except BrokenPipeError:  # whoever read our output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None
     except OSError as error:
         print(f"shipshape: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_ERROR) from None

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from bot.errors import ConfigError, Conflict
 from bot.store import tables as t
 
 KEY, EXAMPLE = "SHIPSHAPE_DATABASE_URL", "sqlite+aiosqlite:///shipshape.db"
+AUDIT_PAGE = 500
 CLAIM_LEASE = timedelta(minutes=10)  # after that a replica that claimed a slot is taken to be dead
 MIGRATION_LOCK = 7_467_747_274  # any number that nobody else locks in this database
 
@@ -77,13 +78,28 @@ class SqlStore:
         except (SQLAlchemyError, CommandError, OSError) as error:
             await self._engine.dispose()
             await asyncio.sleep(0.1)  # aiosqlite's thread has yet to tell this loop that it ends
-            reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-            raise ConfigError([f"{KEY}: the database cannot be opened: {reason}"]) from error
+            raise _unusable(error) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._reader.dispose()
         await self._engine.dispose()
+
+    @classmethod
+    @asynccontextmanager
+    async def existing(cls, url: str) -> "AsyncIterator[SqlStore]":
+        """A database that somebody else made, to read from: nothing is migrated. Raises ConfigError."""
+        store = cls(url)
+        _must_exist(store._engine)
+        try:
+            await store._rows(select(t.audit.c.id).limit(1))
+        except (SQLAlchemyError, OSError) as error:
+            await store.__aexit__()
+            await asyncio.sleep(0.1)
+            raise _unusable(error) from error
+        async with AsyncExitStack() as stack:
+            stack.push_async_exit(store)
+            yield store
 
     async def ping(self) -> None:
         """Raises whatever the database raises when it cannot be used."""
@@ -194,7 +210,24 @@ class SqlStore:
 
     async def audit_rows(self) -> list[dict[str, Any]]:
         """All audit rows, oldest first."""
-        return [dict(row._mapping) for row in await self._rows(select(t.audit).order_by(t.audit.c.id))]
+        return [row async for row in self.audit_between()]
+
+    async def audit_between(
+        self, since: datetime | None = None, until: datetime | None = None, image: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The audit rows from `since` to before `until`, oldest first, as many at a time as fit into memory."""
+        columns, last = t.audit.c, 0
+        query = select(t.audit).order_by(columns.id).limit(AUDIT_PAGE)
+        for condition in (
+            columns.at >= since if since else None,
+            columns.at < until if until else None,
+            columns.image == image if image else None,
+        ):
+            query = query if condition is None else query.where(condition)
+        while rows := await self._rows(query.where(columns.id > last)):
+            for row in rows:
+                yield dict(row._mapping)
+            last = rows[-1].id
 
     # Holds
 
@@ -461,6 +494,18 @@ class SqlStore:
 
     def _insert_or_ignore(self, table: Any) -> Any:
         return self._insert(table).on_conflict_do_nothing()
+
+
+def _must_exist(engine: AsyncEngine) -> None:
+    """SQLite makes a file that is missing, and then it is empty."""
+    file = engine.url.database
+    if engine.dialect.name == "sqlite" and file and not Path(file).is_file():
+        raise ConfigError([f"{KEY}: there is no database at {file}"])
+
+
+def _unusable(error: Exception) -> ConfigError:
+    reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    return ConfigError([f"{KEY}: the database cannot be opened: {reason}"])
 
 
 def _sighting(digest: Digest, rows: list[Row[Any]]) -> Sighting:
