@@ -469,7 +469,8 @@ class Service:
     async def _of_check(self, check_id: int) -> list[Rebuild]:
         check = await self._store.check(check_id)
         ids = [verdict.rebuild_id for verdict in check.verdicts if verdict.rebuild_id] if check else []
-        return list((await self._store.rebuilds_by_id(ids)).values())
+        found = await self._store.rebuilds_by_id(ids)
+        return [found[id_] for id_ in ids if id_ in found]
 
     async def history(self, name: str | None) -> list[Rebuild]:
         """The last ten rebuilds, newest first; of one image or of all."""

@@ -52,7 +52,7 @@ async def test_from_a_new_base_to_ecr(tmp_path: Path, browser: Browser) -> None:
         await adele.choose_channel(CHANNEL_NAME)
 
         await _is_answered(alex, "help", "rebuild IMAGE")
-        await _is_answered(alex, "list", "5 images")
+        await _is_answered(alex, "list", "6 images")
         await _is_answered(alex, "status dotnet-sdk-6", "6.0-bullseye-slim-1.3.0")
         await _is_answered(alex, "status dotnet-skd-6", "Did you mean dotnet-sdk-6")
 

@@ -21,7 +21,7 @@ async def test_without_node_there_is_the_terminal_chat(tmp_path: Path) -> None:
             *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
         said, _ = await asyncio.wait_for(chat.communicate(b"list\n"), 10)
-        assert "5 images" in said.decode()
+        assert "6 images" in said.decode()
 
 
 async def test_a_taken_port_is_named(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ async def test_settings_of_a_real_bot_stay_out(tmp_path: Path) -> None:
             stdout=asyncio.subprocess.PIPE,
         )
         said, _ = await asyncio.wait_for(chat.communicate(b"list\n"), 10)
-        assert "5 images" in said.decode()
+        assert "6 images" in said.decode()
