@@ -30,6 +30,7 @@ from bot.core.order import Order
 from bot.core.ports import Clock, DocumentCache
 from bot.core.runner import Pace, Runner
 from bot.core.service import Service
+from bot.core.timetable import Crontab, Timetable
 from bot.schedule import Schedule
 from bot.store.store import SqlStore
 from bot.teams.adapter import Adapter
@@ -157,20 +158,21 @@ async def open_app(
         roster = Roster(connectors, store, clock)
         service = Service(catalog, store, checker, pipelines, roster, clock, wakes)
         timeout = timedelta(seconds=settings.verify_timeout)
-        checks = CheckService(catalog, store, checker, clock, wakes)
+        timetable = Timetable(Crontab.parse(settings.schedule), settings.timezone, _schedules(catalog))
+        checks = CheckService(catalog, timetable, store, checker, clock, wakes)
         hints = Hints(store, clock, wakes)
         order = Order(catalog, store, clock, wakes, checks.look)
         runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, hints, order, timeout)
         losses = Losses(store, clock, wakes)
         notifier = Notifier(store, connectors, catalog, clock, losses)
-        schedule = Schedule(settings.schedule, settings.timezone, clock, checks.check_slot)
+        schedule = Schedule(timetable, clock, checks.check_slot)
         desk = Desk(
             service=service,
             checks=checks,
             holds=HoldService(service, store, clock, wakes),
             conversations=store,
             clock=clock,
-            next_check=schedule.upcoming,
+            timetable=timetable,
             deliver=notifier.deliver,
         )
         turns = Turns(desk, store, connectors, losses)
@@ -189,6 +191,10 @@ async def open_app(
             stack.callback(schedule.stop)
         logger.info("listening on %s", url)
         yield App(url=url, checks=checks, runner=runner, notifier=notifier, schedule=schedule, store=store)
+
+
+def _schedules(catalog: Catalog) -> dict[str, Crontab]:
+    return {name: image.schedule for name, image in catalog.items() if image.schedule}
 
 
 @asynccontextmanager

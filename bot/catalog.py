@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from bot.core.images import ApprovalRules, ImagePlatform, ImageReference, Mode, PipelineReference, PlatformImage
+from bot.core.timetable import Crontab
 from bot.core.windows import LONGEST_SEARCH, Windows, parse_span, zone
 from bot.errors import ConfigError
 
@@ -76,6 +77,12 @@ def _span(value: object) -> object:
     text = value.isoformat() if type(value) is date else value
     if isinstance(text, str):
         parse_span(text)
+    return text
+
+
+def _crontab(text: str | None) -> str | None:
+    if text is not None:
+        Crontab.parse(text)
     return text
 
 
@@ -166,6 +173,11 @@ class ImageEntry(_Strict):
     ] = Mode.ASK
     approval: ApprovalEntry = Field(default_factory=ApprovalEntry)
     windows: WindowsEntry = Field(default_factory=WindowsEntry)
+    schedule: Annotated[
+        str | None,
+        AfterValidator(_crontab),
+        Field(description="a crontab of its own, besides the check of all images", examples=["0 6 * * *"]),
+    ] = None
 
 
 def schema() -> dict[str, Any]:
@@ -407,4 +419,5 @@ def _platform_image(name: str, entry: ImageEntry) -> PlatformImage:
             remind=None if entry.approval.remind == "never" else entry.approval.remind,
         ),
         windows=Windows.parse(entry.windows.timezone, entry.windows.allow, entry.windows.deny),
+        schedule=Crontab.parse(entry.schedule) if entry.schedule else None,
     )

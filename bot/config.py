@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from bot.core.hosts import is_loopback
+from bot.core.timetable import Crontab
 from bot.core.windows import zone
 from bot.errors import ConfigError
 
@@ -74,6 +75,11 @@ class Settings(BaseModel):
     def tenants(self) -> frozenset[str]:
         """Tenants that may talk to the bot; empty when anybody may, which only an anonymous bot allows."""
         return frozenset(self.allowed_tenants or ((self.bot_tenant_id,) if self.bot_tenant_id else ()))
+
+    @field_validator("schedule")
+    @classmethod
+    def _crontab(cls, value: str) -> str:
+        return Crontab.parse(value).text
 
     @field_validator("timezone")
     @classmethod

@@ -28,6 +28,7 @@ from bot.core.images import (
 )
 from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State, Vote
 from bot.core.service import ImageStatus, Outcome
+from bot.core.timetable import Crontab, Timetable
 from bot.core.windows import Windows
 from bot.teams.cards.card import BUDGET, Card, arguments
 from bot.teams.cards.check import check_card
@@ -79,7 +80,11 @@ def platform_image(name: str = "dotnet-sdk-6", *, required: int = 1, mode: Mode 
 
 
 def with_windows() -> PlatformImage:
-    return replace(platform_image(), windows=Windows.parse("UTC", ["daily 22:00-24:00"], ["2026-12-18..2027-01-06"]))
+    return replace(
+        platform_image(),
+        schedule=Crontab.parse("0 6 * * *"),
+        windows=Windows.parse("UTC", ["daily 22:00-24:00"], ["2026-12-18..2027-01-06"]),
+    )
 
 
 def vote(person: Person = ALEX, comment: str = "") -> Vote:
@@ -157,6 +162,7 @@ def verdict(name: str = "dotnet-sdk-6", status: Status = Status.STALE, **changes
     return Verdict(name=name, status=status, **(basics | changes))
 
 
+WEEKLY = Timetable(Crontab.parse("0 6 * * 1"), "UTC", {"dotnet-sdk-6": Crontab.parse("0 6 * * *")})
 UNKNOWN = verdict("dotnet-runtime-10", Status.UNKNOWN, reason="mcr.microsoft.com answered 429", current_digest=None)
 UNBUILT = verdict("dotnet-aspnet-8", Status.UNBUILT, recorded_digest=None, version_tag=None, pushed_at=None, size=None)
 FRESH = verdict("dotnet-sdk-8", Status.FRESH, reason="built from the current base")
@@ -282,8 +288,8 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "check row that waits for its window": lambda: check_of(
         verdict(), rebuilds=[rebuild(State.APPROVED, problem=WINDOW_CLOSED, next_attempt_at=NOW)]
     ),
-    "schedule": lambda: schedule_card("The next check is due on Monday.", [with_windows()] * 200, now=NOW),
-    "schedule alone": lambda: schedule_card("No check is scheduled.", [platform_image()], now=NOW),
+    "schedule": lambda: schedule_card("The next check is due on Monday.", [with_windows()] * 200, WEEKLY, now=NOW),
+    "schedule alone": lambda: schedule_card("No check is scheduled.", [platform_image()], WEEKLY, now=NOW),
     "rebuild requested": lambda: rebuild_card(
         rebuild(cause=Cause.REQUESTED, requested_by=MEGAN, reason="new certificate"), platform_image(), now=NOW
     ),

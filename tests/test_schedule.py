@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from bot.app import SystemClock
+from bot.config import read
 from bot.core.checks import Check
 from bot.core.ports import Clock
+from bot.core.timetable import Crontab, Timetable
 from bot.errors import ConfigError
 from bot.schedule import LOOK_AGAIN, Schedule
 from bot.store.store import CLAIM_LEASE, SqlStore
@@ -21,25 +23,24 @@ WEEKLY = "0 6 * * 1"
 DEADLINE_S = 5.0
 
 
-async def nothing(_: datetime) -> None:
-    """A check for those who only ask when."""
-
-
 def at(text: str) -> datetime:
     """A moment in UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+def timetable(crontab: str, timezone: str = "UTC") -> Timetable:
+    return Timetable(Crontab.parse(crontab), timezone)
+
+
 def slots(crontab: str, timezone: str, start: datetime, days: float) -> list[datetime]:
     """Every slot of these days, found by asking for the newest one every half hour."""
-    clock = FakeClock(start)
-    schedule = Schedule(crontab, timezone, clock, nothing)
+    table, now = timetable(crontab, timezone), start
     found: list[datetime] = []
-    while clock.time < start + timedelta(days=days):
-        slot = schedule.latest()
+    while now < start + timedelta(days=days):
+        slot = table.latest(now)
         if slot and slot > start and slot not in found:
             found.append(slot)
-        clock.advance(timedelta(minutes=30))
+        now += timedelta(minutes=30)
     return found
 
 
@@ -54,8 +55,8 @@ def slots(crontab: str, timezone: str, start: datetime, days: float) -> list[dat
 )
 def test_monday_is_monday(now: str, latest: str, upcoming: str) -> None:
     """`0 6 * * 1` is Monday at six, to the second, although APScheduler's own day 1 is Tuesday."""
-    schedule = Schedule(WEEKLY, "UTC", FakeClock(at(now)), nothing)
-    assert (schedule.latest(), schedule.upcoming()) == (at(latest), at(upcoming))
+    weekly = timetable(WEEKLY)
+    assert (weekly.latest(at(now)), weekly.upcoming(at(now))) == (at(latest), at(upcoming))
     assert at(upcoming).strftime("%A") == "Monday"
 
 
@@ -97,15 +98,13 @@ def test_days_of_the_week_count_as_in_crontab(field: str, days: str) -> None:
 )
 def test_other_fields(crontab: str, upcoming: str) -> None:
     """A sixth field in front is seconds; the other fields are crontab's."""
-    schedule = Schedule(crontab, "UTC", FakeClock(at("2026-11-25 12:00")), nothing)
-    assert schedule.upcoming() == at(upcoming)
+    assert timetable(crontab).upcoming(at("2026-11-25 12:00")) == at(upcoming)
 
 
 @pytest.mark.parametrize(
     ("crontab", "told"),
     [
-        ("", "does not have five fields, such as 0 6 * * 1"),
-        ("0 6 * *", "does not have five fields"),
+        ("0 6 * *", "does not have five fields, such as 0 6 * * 1"),
         ("0 6 * * 1 2 3", "does not have five fields"),
         ("@weekly", "does not have five fields"),
         ("60 6 * * 1", "cannot be read: "),
@@ -126,7 +125,7 @@ def test_other_fields(crontab: str, upcoming: str) -> None:
 def test_what_cannot_be_read_is_told(crontab: str, told: str) -> None:
     """An expression that is wrong is one sentence with the setting's name and the expression."""
     with pytest.raises(ConfigError) as refused:
-        Schedule(crontab, "UTC", FakeClock(), nothing)
+        read({"SHIPSHAPE_SCHEDULE": crontab}, env_file=None)
     (problem,) = refused.value.problems
     assert problem.startswith(f"SHIPSHAPE_SCHEDULE: {crontab!r} {told}")
 
@@ -140,9 +139,9 @@ async def test_a_wrong_schedule_stops_the_start(start_bot: StartBot) -> None:
 
 def test_the_time_zone_counts() -> None:
     """Six o'clock in Madrid is five in winter and four in summer, in UTC."""
-    winter = Schedule(WEEKLY, "Europe/Madrid", FakeClock(at("2026-01-14")), nothing)
-    summer = Schedule(WEEKLY, "Europe/Madrid", FakeClock(at("2026-07-15")), nothing)
-    assert (winter.upcoming(), summer.upcoming()) == (at("2026-01-19 05:00"), at("2026-07-20 04:00"))
+    weekly = timetable(WEEKLY, "Europe/Madrid")
+    assert weekly.after(at("2026-01-14")) == at("2026-01-19 05:00")
+    assert weekly.after(at("2026-07-15")) == at("2026-07-20 04:00")
 
 
 @pytest.mark.parametrize(
@@ -207,21 +206,20 @@ def test_nights_when_the_clocks_change(crontab: str, timezone: str, start: str, 
 )
 def test_moments_around_the_change(crontab: str, timezone: str, now: str, latest: str, upcoming: str) -> None:
     """Within the hour of the change too, the newest and the next slot are right: a skipped one comes, in its order."""
-    schedule = Schedule(crontab, timezone, FakeClock(at(now)), nothing)
-    assert (schedule.latest(), schedule.upcoming()) == (at(latest), at(upcoming))
+    table = timetable(crontab, timezone)
+    assert (table.latest(at(now)), table.upcoming(at(now))) == (at(latest), at(upcoming))
 
 
 @pytest.mark.parametrize("start", ["2026-03-28 21:00", "2026-10-24 21:00"])
 def test_the_timer_wakes_at_every_slot(start: str) -> None:
     """What APScheduler is told to wait for is the next slot, always later than now, also when the clocks change."""
-    clock = FakeClock(at(start))
-    schedule = Schedule("*/30 * * * *", "Europe/Madrid", clock, nothing)
-    while clock.time < at(start) + timedelta(hours=9):
-        upcoming = schedule.upcoming()
+    table, now = timetable("*/30 * * * *", "Europe/Madrid"), at(start)
+    while now < at(start) + timedelta(hours=9):
+        upcoming = table.after(now)
         assert upcoming is not None
-        assert upcoming > clock.time
-        clock.time = upcoming
-        assert schedule.latest() == upcoming
+        assert upcoming > now
+        now = upcoming
+        assert table.latest(now) == upcoming
 
 
 # Once per slot, whoever asks
@@ -234,7 +232,7 @@ class Replica:
         self.checked: list[datetime] = []
         self.dies = False
         self._store, self._clock = store, clock
-        self.schedule = Schedule(crontab, "UTC", clock, self._check)
+        self.schedule = Schedule(timetable(crontab), clock, self._check)
 
     async def _check(self, slot: datetime) -> None:
         if await self._store.claim_slot(slot, self._clock.now()) and not self.dies:
@@ -294,7 +292,7 @@ async def test_a_database_that_fails_does_not_end_the_timer(clock: FakeClock, ca
     async def fails(_: datetime) -> None:
         raise OSError("no space left on device")
 
-    await Schedule(WEEKLY, "UTC", clock, fails).run_due()
+    await Schedule(timetable(WEEKLY), clock, fails).run_due()
     assert f"it is tried again in {LOOK_AGAIN}" in caplog.text
     assert "no space left on device" in caplog.text
 
@@ -327,7 +325,7 @@ async def test_a_slow_check_does_not_hold_up_the_start(clock: FakeClock) -> None
         finally:
             cancelled.set()
 
-    schedule = Schedule(WEEKLY, "UTC", clock, hangs)
+    schedule = Schedule(timetable(WEEKLY), clock, hangs)
     async with asyncio.timeout(DEADLINE_S):
         await schedule.start()
         await begun.wait()
@@ -416,12 +414,12 @@ async def test_what_a_failed_check_had_to_ask_is_asked(bot: Bot, tmp_path: Path)
     await bot.next_week()
     await bot.teams.until_shown("all 3 images are fresh")
     bot.move_base("dotnet-sdk-6")
-    await hide(tmp_path, "verdicts")
+    await hide(tmp_path, "check_rebuilds")
     await bot.next_week()
     await bot.teams.until_shown("could not be finished")
     assert await bot.app.store.open_rebuild("dotnet-sdk-6") is not None
 
-    await show(tmp_path, "verdicts")
+    await show(tmp_path, "check_rebuilds")
     await bot.check()
     message = await bot.teams.until_shown("dotnet-sdk-6", "waits for approval")
     assert "Approve" in message.buttons

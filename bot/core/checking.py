@@ -15,6 +15,7 @@ from bot.core.images import Digest, Mode, PlatformImage
 from bot.core.order import parents_first
 from bot.core.ports import Clock, Store, Wake
 from bot.core.rebuilds import AuditEntry, Cause, Person, Rebuild, State, braked, new_id, until_open
+from bot.core.timetable import Timetable
 from bot.errors import Conflict, PeerError
 
 logger = logging.getLogger(__name__)
@@ -28,20 +29,32 @@ class CheckService:
     """Runs checks and opens, replaces or closes the requests that follow from them."""
 
     def __init__(
-        self, catalog: Mapping[str, PlatformImage], store: Store, checker: Checker, clock: Clock, wake: Wake
+        self,
+        catalog: Mapping[str, PlatformImage],
+        timetable: Timetable,
+        store: Store,
+        checker: Checker,
+        clock: Clock,
+        wake: Wake,
     ) -> None:
         self._catalog = catalog
+        self._timetable = timetable
         self._store = store
         self._checker = checker
         self._clock = clock
         self._wake = wake
 
     async def check_slot(self, slot: datetime) -> Check | None:
-        """The scheduled check of all images: once per slot, whoever calls and however often; None when it is done."""
+        """The scheduled check: once per slot, whoever calls and however often; None when it is done.
+
+        It is of all images, or of those that had a slot of their own since the one before.
+        """
         if not await self._store.claim_slot(slot, self._clock.now()):
             return None
         try:
-            return await self._check(self._catalog.values(), slot=slot)
+            names = self._timetable.due(await self._store.last_slot(slot), slot)
+            images = [image for image in self._catalog.values() if names is None or image.name in names]
+            return await self._check(images, slot=slot, partial=names is not None)
         except asyncio.CancelledError:
             await self._store.release_slot(slot)  # the next start checks at once
             raise
@@ -82,7 +95,12 @@ class CheckService:
         return await self._check([self._catalog[name] for name in names])
 
     async def _check(
-        self, images: Iterable[PlatformImage], slot: datetime | None = None, conversation_id: str | None = None
+        self,
+        images: Iterable[PlatformImage],
+        *,
+        slot: datetime | None = None,
+        partial: bool = False,
+        conversation_id: str | None = None,
     ) -> Check:
         now = self._clock.now()
         order = parents_first([image.name for image in images], self._catalog)
@@ -94,13 +112,14 @@ class CheckService:
         check = Check(
             checked_at=now,
             slot=slot,
+            partial=partial,
             verdicts=tuple(verdicts),
             requests=requests,
             conversation_id=conversation_id,
             failed_since=told.checked_at if slot and told and told.problem else None,
         )
         about = {verdict.name for verdict in verdicts if verdict.rebuild_id in asked or (slot and verdict.is_news)}
-        check = await self._store.add_check(check, everywhere=bool(slot) and _is_time(told, now), about=about)
+        check = await self._store.add_check(check, everywhere=bool(slot) and _is_time(told, check), about=about)
         logger.info("checked %d images, %d new requests", len(verdicts), len(asked))
         self._wake.cards()
         self._wake.runs()
@@ -252,9 +271,13 @@ def _over(hold: Hold, now: datetime, why: str) -> AuditEntry:
     return AuditEntry(at=now, actor=None, action=f"end {hold.kind}", image=hold.image, comment=why)
 
 
-def _is_time(told: Check | None, now: datetime) -> bool:
-    """Silence means a problem, so a scheduled check is told to all at least daily; more often only if it has news.
+def _is_time(told: Check | None, check: Check) -> bool:
+    """Silence means a problem, so a check of all images is told to all at least daily; any other only if it has news.
 
     After a check that failed it always is: that one may have opened requests and not shown them.
     """
-    return told is None or bool(told.problem) or now - told.checked_at >= TOLD_AT_LEAST
+    if told and told.problem:
+        return True
+    if check.partial:
+        return False
+    return told is None or told.partial or check.checked_at - told.checked_at >= TOLD_AT_LEAST

@@ -93,12 +93,14 @@ class Check:
     """One check of several images. `slot` is the scheduled time it stands for, None when a person asked.
 
     `conversation_id` is where that was. `failed_since` is when the checks before this one began to fail.
+    `partial` is a scheduled one of only those images whose own schedule it was.
     `revision` grows when the check or one of its rebuilds changes state, so that its card follows.
     """
 
     id: int = 0
     checked_at: datetime
     slot: datetime | None = None
+    partial: bool = False
     verdicts: tuple[Verdict, ...] = ()
     requests: Requests = field(default_factory=Requests)
     problem: str = ""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
+from bot.core.timetable import Crontab
 from bot.core.windows import ALWAYS, Windows
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -163,6 +164,7 @@ class PlatformImage:
     mode: Mode = Mode.ASK
     approval: ApprovalRules
     windows: Windows = ALWAYS
+    schedule: Crontab | None = None  # of its own, besides the check of all images
 
     @property
     def registry(self) -> str:

@@ -165,6 +165,9 @@ class Store(Protocol):
         The first slot a new database sees is before its time and counts as finished.
         """
 
+    async def last_slot(self, before: datetime) -> datetime | None:
+        """The newest finished slot before a moment; what was due since is to do."""
+
     async def release_slot(self, slot: datetime) -> None:
         """Give a claimed slot back unfinished, so that the next look runs it."""
 

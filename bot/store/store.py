@@ -273,6 +273,11 @@ class SqlStore:
             taken = await connection.execute(update(t.slots).where(*abandoned).values(claimed_at=now))
             return taken.rowcount == 1
 
+    async def last_slot(self, before: datetime) -> datetime | None:
+        query = select(func.max(t.slots.c.slot)).where(t.slots.c.slot < before, t.slots.c.finished)
+        newest: datetime | None = (await self._rows(query))[0][0]
+        return newest
+
     async def release_slot(self, slot: datetime) -> None:
         """Give a claimed slot back unfinished, so that the next look runs it."""
         async with self._write() as connection:

@@ -15,6 +15,7 @@ from bot.core.holds import parse_pause
 from bot.core.ports import CardStore, Clock
 from bot.core.rebuilds import WINDOW_CLOSED, Person, Rebuild, State
 from bot.core.service import Service, describe
+from bot.core.timetable import Timetable
 from bot.errors import CommandError
 from bot.teams.cards.card import Card
 from bot.teams.cards.decided import decided_card
@@ -39,7 +40,7 @@ class Desk:
     holds: HoldService
     conversations: CardStore
     clock: Clock
-    next_check: Callable[[], datetime | None]
+    timetable: Timetable
     deliver: Callable[[], Awaitable[None]]
 
 
@@ -158,7 +159,8 @@ async def status(ask: Ask) -> Card | None:
     if not names:
         return await list_(ask)
     found = await ask.desk.service.status(names[0])
-    return status_card(found, next_check=ask.desk.next_check(), now=ask.desk.clock.now())
+    now = ask.desk.clock.now()
+    return status_card(found, next_check=ask.desk.timetable.upcoming(now, found.image.name), now=now)
 
 
 @command("check [IMAGE]", "compare with the registry now")
@@ -338,11 +340,12 @@ async def _tell(ask: Ask, told: Conversation) -> Card:
     return text_card(f"This conversation is told about {told.about} from now on.{missing}")
 
 
-@command("schedule", "when the next check is due, and when rebuilds may start")
+@command("schedule", "when the next check is due, and what images have rules of their own")
 async def schedule(ask: Ask) -> Card:
-    due = ask.desk.next_check()
+    now = ask.desk.clock.now()
+    due = ask.desk.timetable.upcoming(now)
     told = f"The next check is due {_spelled(due)}." if due else "No check is scheduled."
-    return schedule_card(told, ask.desk.service.catalog.values(), now=ask.desk.clock.now())
+    return schedule_card(told, ask.desk.service.catalog.values(), ask.desk.timetable, now=now)
 
 
 @command("run TEXT", "what a suggestion's button does", hidden=True)

@@ -45,8 +45,9 @@ def check_card(
     `holds` are those in force, by image.
     """
     at = check.slot or check.checked_at
-    name = f"{at:%A} check" if check.slot else "Check"
-    title = [f"{name} · ", day(at) if check.slot else moment(at)]
+    weekly = check.slot is not None and not check.partial
+    name = f"{at:%A} check" if weekly else "Check"
+    title = [f"{name} · ", day(at) if weekly else moment(at)]
     if check.problem:
         body = [heading(*title, " · failed"), line("No image was checked: ", check.problem)]
         return card(f"{name} failed", body, [button("Check now", "check", style="positive")])

@@ -95,6 +95,7 @@ def _details(image: PlatformImage, verdict: Verdict | None, now: datetime) -> li
         line("ECR ", run(clean(f"{image.registry}/{image.repository}", 300), mono=True, subtle=True)),
         line("Platforms ", ", ".join(map(str, image.platforms))),
         line(f"Mode {image.mode}; {image.approval.required} of these approve: {who}"),
+        *([line("Checked by its own schedule ", clean(str(image.schedule)), " as well.")] if image.schedule else []),
         *windows_of(image, now),
     ]
 
