@@ -17,6 +17,7 @@ from aiohttp import web
 from bot.catalog import Catalog, load
 from bot.clients.azure_pipelines import AzurePipelines
 from bot.clients.ecr import EcrRepositories
+from bot.clients.ecr_events import EcrEvents
 from bot.clients.http import Limits, open_session
 from bot.clients.oci import OciRegistry
 from bot.config import Settings
@@ -28,6 +29,7 @@ from bot.core.images import Digest
 from bot.core.losses import Losses
 from bot.core.order import Order
 from bot.core.ports import Clock, DocumentCache
+from bot.core.repository_events import RepositoryEvents
 from bot.core.runner import Pace, Runner
 from bot.core.service import Service
 from bot.core.timetable import Crontab, Timetable
@@ -185,7 +187,14 @@ async def open_app(
             asyncio.create_task(_run_loop(checks, runner, wakes.run_event, settings.poll_interval, between_passes_s)),
             asyncio.create_task(_card_loop(notifier, store, wakes.card_event, clock, between_passes_s)),
         ]
-        stack.push_async_callback(_stop, loops, runner, notifier)
+        passes = [runner.one_pass, notifier.one_pass]
+        if settings.ecr_events_queue_url:
+            events = EcrEvents(settings.ecr_events_queue_url)
+            stack.push_async_callback(events.close)
+            passes.append(events.one_pass)
+            taker = RepositoryEvents(catalog, store, repository, checks, clock, wakes)
+            loops.append(asyncio.create_task(events.follow(taker.take, lambda end: metrics.events.labels(end).inc())))
+        stack.push_async_callback(_stop, loops, passes)
         if scheduled:
             await schedule.start()
             stack.callback(schedule.stop)
@@ -301,10 +310,12 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-async def _stop(loops: list[asyncio.Task[None]], runner: Runner, notifier: Notifier) -> None:
+async def _stop(loops: list[asyncio.Task[None]], passes: list[asyncio.Lock]) -> None:
     """End the loops between two passes rather than within one: what was queued or posted is also recorded."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(15), runner.one_pass, notifier.one_pass:
+        async with asyncio.timeout(15), AsyncExitStack() as held:
+            for one_pass in passes:
+                await held.enter_async_context(one_pass)
             for loop in loops:
                 loop.cancel()
     for loop in loops:

@@ -90,7 +90,7 @@ class Settings(BaseModel):
             raise ValueError("is not a time zone such as UTC or Europe/Madrid") from None
         return value
 
-    @field_validator("bot_login_url", "bot_openid_metadata_url", "azure_devops_url")
+    @field_validator("bot_login_url", "bot_openid_metadata_url", "azure_devops_url", "ecr_events_queue_url")
     @classmethod
     def _https(cls, value: str) -> str:
         parts = urlsplit(value)

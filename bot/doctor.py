@@ -11,6 +11,7 @@ import aiohttp
 from bot.app import open_checker, open_login
 from bot.catalog import Catalog, load
 from bot.clients.azure_pipelines import AzurePipelines
+from bot.clients.ecr_events import EcrEvents
 from bot.config import Settings, read
 from bot.core.checker import Checker
 from bot.core.images import PipelineReference
@@ -61,6 +62,10 @@ async def _look_at_peers(doctor: "_Doctor", settings: Settings, catalog: Catalog
             stack.push_async_callback(pipelines.close)
             for pipeline in dict.fromkeys(image.pipeline for image in catalog.values()):
                 looks[f"pipeline {pipeline.id} of {pipeline.project}"] = partial(_pipeline, pipelines, pipeline)
+        if settings.ecr_events_queue_url:
+            events = EcrEvents(settings.ecr_events_queue_url)
+            stack.push_async_callback(events.close)
+            looks["events of ECR"] = partial(_events, events)
         await doctor.look(looks)
 
 
@@ -111,3 +116,7 @@ async def _ecr(checker: Checker, catalog: Catalog, name: str) -> str:
 
 async def _pipeline(pipelines: AzurePipelines, pipeline: PipelineReference) -> str:
     return f"{len(await pipelines.active(pipeline))} runs under way"
+
+
+async def _events(events: EcrEvents) -> str:
+    return f"about {await events.waiting()} messages wait in the queue"

@@ -48,7 +48,7 @@ AT_HOME = {
     "botbuilder": {"bot/teams/"},
     "botframework": {"bot/teams/"},
     "microsoft_teams": {"bot/teams/cards/"},
-    "boto3": {"bot/clients/ecr.py"},
+    "boto3": {"bot/clients/ecr.py", "bot/clients/ecr_events.py"},
     "azure.devops": {"bot/clients/azure_"},  # all of one client: pipelines, hooks
     "apscheduler": {"bot/schedule.py"},
     "sqlalchemy": {"bot/store/"},
@@ -122,6 +122,7 @@ def test_only_the_composition_root_names_classes_behind_ports() -> None:
     classes = {
         "bot.clients.oci.OciRegistry",
         "bot.clients.ecr.EcrRepositories",
+        "bot.clients.ecr_events.EcrEvents",
         "bot.clients.azure_pipelines.AzurePipelines",
         "bot.store.store.SqlStore",
     }

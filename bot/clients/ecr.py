@@ -6,7 +6,7 @@ The bot needs ecr:DescribeImages, ecr:BatchGetImage and ecr:GetDownloadUrlForLay
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -91,11 +91,7 @@ class EcrRepositories:
         Images of one repository that are asked for at the same time cost one listing. A listing is shared only until
         its first request is sent, so nobody gets one from before the question.
         """
-        key = (image.registry_id, image.region, image.repository)
-        try:
-            details = await self._listings.get(key, lambda: self._list(key, image))
-        except NotFound:
-            return None
+        details = await self._details(image)
         found = [published for detail in details if (published := _newest(image, detail))]
         return max(found, key=lambda published: published.version, default=None)
 
@@ -110,6 +106,11 @@ class EcrRepositories:
             return None
         return _published(image, detail, version)
 
+    async def tags(self, image: PlatformImage) -> Mapping[str, Digest]:
+        """What every tag of the image's repository points to; empty when the repository is missing."""
+        details = await self._details(image)
+        return {tag: Digest(detail.digest) for detail in details for tag in detail.tags}
+
     def contents(self, image: PlatformImage) -> RepositoryContents:
         """The documents of the image's repository."""
         return RepositoryContents(
@@ -118,6 +119,13 @@ class EcrRepositories:
             fetch_manifest=partial(self._manifest, image),
             fetch_config=partial(self._config, image),
         )
+
+    async def _details(self, image: PlatformImage) -> list[_Detail]:
+        key = (image.registry_id, image.region, image.repository)
+        try:
+            return await self._listings.get(key, lambda: self._list(key, image))
+        except NotFound:
+            return []
 
     async def _list(self, key: tuple[str, str, str], image: PlatformImage) -> list[_Detail]:
         """All tagged images of a repository."""

@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 import boto3
 from botocore import exceptions as aws
 from botocore.config import Config
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from botocore.parsers import ResponseParserError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 
-from bot.core.repository_events import EventKind, Outcome, RepositoryEvent
+from bot.core.hints import Outcome
+from bot.core.repository_events import EventKind, RepositoryEvent
 from bot.errors import Malformed, NotFound, PeerError, PeerRefused, PeerUnavailable
 
 WAIT_S = 2  # a long poll that does not hold up the end of the process
@@ -45,17 +47,13 @@ class _Model(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
 
-class _Attributes(_Model):
-    receives: int = Field(1, alias="ApproximateReceiveCount")
-
-
 class _Message(_Model):
     """What ReceiveMessage gives. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Message.html"""
 
     id: str = Field(alias="MessageId")
     receipt: str = Field(alias="ReceiptHandle")
     body: str = Field("", alias="Body")
-    attributes: _Attributes = Field(default_factory=_Attributes, alias="Attributes")
+    receives: int = Field(1, validation_alias=AliasPath("Attributes", "ApproximateReceiveCount"))
 
 
 Word = Annotated[str, Field(max_length=300)]
@@ -93,6 +91,7 @@ class EcrEvents:
         self._thread = ThreadPoolExecutor(1, "ecr-events")
         self._client: Any = None
         self._redrives: bool | None = None
+        self.one_pass = asyncio.Lock()  # held while messages are taken, not while they are waited for
 
     async def close(self) -> None:
         """Waits for the call under way, which is a poll of two seconds at most."""
@@ -122,14 +121,14 @@ class EcrEvents:
 
     async def read(self, take: Take, count: Count) -> None:
         """One poll, and what it brought. Raises PeerError when the queue cannot be read."""
-        done: list[_Message] = []
-        for message in await self._receive():
-            outcome = await self._outcome(message, take)
-            count(outcome)
-            if outcome != LATER:
-                done.append(message)
-        if done:
-            await self._delete(done)
+        messages = await self._receive()
+        async with self.one_pass:
+            outcomes = [await self._outcome(message, take) for message in messages]
+            for outcome in outcomes:
+                count(outcome)
+            done = [message for message, outcome in zip(messages, outcomes, strict=True) if outcome != LATER]
+            if done:
+                await self._delete(done)
 
     async def _outcome(self, message: _Message, take: Take) -> str:
         """A message that is not taken comes again after the queue's visibility timeout."""
@@ -140,14 +139,14 @@ class EcrEvents:
             logger.warning("an event of ECR has to wait: %s", error)
             return LATER
         except Malformed as error:
-            return await self._not_taken(message, str(error))
-        except Exception as error:
+            return await self._unreadable(message, str(error))
+        except Exception:
             logger.exception("an event of ECR could not be taken")
-            return await self._not_taken(message, type(error).__name__)
+            return LATER
 
-    async def _not_taken(self, message: _Message, problem: str) -> str:
+    async def _unreadable(self, message: _Message, problem: str) -> str:
         """Tried a few times, then set aside: by the queue's own rule if it has one, else by forgetting it."""
-        if message.attributes.receives < MOST_RECEIVES or await self._has_redrive():
+        if message.receives < MOST_RECEIVES or await self._has_redrive():
             return LATER
         logger.error("message %s is set aside (%s): %r", message.id, problem, message.body[:SHOWN])
         return SET_ASIDE
@@ -166,10 +165,9 @@ class EcrEvents:
             "QueueUrl": self._url,
             "MaxNumberOfMessages": BATCH,
             "WaitTimeSeconds": WAIT_S,
-            "AttributeNames": ["ApproximateReceiveCount"],
+            "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
         }
-        answer = await self._call(lambda sqs: sqs.receive_message(**request))
-        return [_Message.model_validate(message) for message in answer.get("Messages", [])]
+        return await self._call(lambda sqs: _messages(sqs.receive_message(**request)))
 
     async def _delete(self, messages: list[_Message]) -> None:
         entries = [{"Id": str(number), "ReceiptHandle": message.receipt} for number, message in enumerate(messages)]
@@ -190,7 +188,7 @@ class EcrEvents:
         try:
             self._client = self._client or self._open()
             return work(self._client)
-        except (aws.BotoCoreError, aws.ClientError, ValueError) as error:
+        except (aws.BotoCoreError, aws.ClientError, ResponseParserError, ValueError) as error:
             raise _error(error, self._name) from None
 
     def _open(self) -> Any:
@@ -201,6 +199,10 @@ class EcrEvents:
         )
         region = HOST.match(urlsplit(self._url).hostname or "")
         return boto3.Session().client("sqs", region_name=region[1] if region else None, config=config)
+
+
+def _messages(answer: dict[str, Any]) -> list[_Message]:
+    return [_Message.model_validate(message) for message in answer.get("Messages", [])]
 
 
 def decode(body: str) -> RepositoryEvent | None:

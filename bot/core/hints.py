@@ -11,7 +11,7 @@ REMEMBERED = timedelta(days=30)
 
 
 class Outcome(StrEnum):
-    """What became of a hint."""
+    """What became of a hint, or of an event."""
 
     TAKEN = "taken"
     REPEATED = "repeated"

@@ -59,6 +59,9 @@ class ImageRepository(Protocol):
     async def find(self, image: PlatformImage, tag: str) -> PublishedImage | None:
         """One version tag of the image's line, None when it is not there."""
 
+    async def tags(self, image: PlatformImage) -> Mapping[str, Digest]:
+        """What every tag of the image's repository points to; empty when the repository is missing."""
+
     def contents(self, image: PlatformImage) -> Contents:
         """The documents of the image's repository."""
 
@@ -147,8 +150,11 @@ class Store(Protocol):
 
     async def audit(self, entry: AuditEntry) -> None: ...
 
-    async def announce(self, announcement: Announcement) -> None:
-        """Want a message in all subscribed conversations, or in those that are told about its image."""
+    async def announce(self, announcement: Announcement, *, once: str = "") -> bool:
+        """Want a message in all subscribed conversations, or in those that are told about its image.
+
+        Not again for a delivery whose id, of at most 256 characters, is in `once`. Whether it is wanted now.
+        """
 
     async def reach(self) -> tuple[int, int]:
         """How many subscribed conversations can be reached, and how many are gone."""

@@ -1,17 +1,16 @@
-"""What image repositories tell about themselves: hints that say where to look. The truth is read from the repository."""
+"""What image repositories tell about themselves: hints of where to look. The truth is read from the repository."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 
 from bot.core.checking import CheckService
 from bot.core.conversations import Announcement
+from bot.core.hints import REMEMBERED, Outcome
 from bot.core.images import Digest, PlatformImage
 from bot.core.ports import Clock, ImageRepository, Store, Wake
 from bot.core.rebuilds import WITH_RUN
 
-REMEMBERED = timedelta(days=30)  # longer than a queue keeps a message
 HISTORY = 10  # rebuilds of an image among which the one with a scanned digest is looked for
 
 
@@ -34,14 +33,6 @@ class RepositoryEvent:
     repository: str
     digest: str
     tags: tuple[str, ...]
-
-
-class Outcome(StrEnum):
-    """What became of an event."""
-
-    TAKEN = "taken"
-    REPEATED = "repeated"
-    IGNORED = "ignored"
 
 
 class RepositoryEvents:
@@ -102,7 +93,7 @@ class RepositoryEvents:
         told = Announcement(at=self._clock.now(), text=text, image=image.name)
         first = await self._store.announce(told, once=f"{_key(event)} {image.name}")
         self._wake.cards()
-        await self._checks.look_again(image)
+        await self._checks.look([image.name])
         return Outcome.TAKEN if first else Outcome.REPEATED
 
 

@@ -2,21 +2,26 @@
 
 The registry's folder is the truth, under `ACCOUNT/REPOSITORY`; what moto has is made from it, so a restart loses
 nothing. moto's state belongs to the process: there can be only one of these at a time.
+
+Whatever happens here is told to the queues that were opened, as a rule of EventBridge would.
 """
 
 import asyncio
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from threading import Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.ecr.models import Image, ecr_backends
 from moto.ecr.responses import ECRResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.sqs.models import sqs_backends
 from werkzeug.serving import make_server
 
 from bot.core.images import Digest
@@ -33,10 +38,12 @@ class LocalEcr:
         self.url = ""
         self.account, self.region = account, region
         self._registry, self._port = registry, port
+        self._queues: set[str] = set()
 
     async def __aenter__(self) -> Self:
         ECRResponse.get_download_url_for_layer = _layer_urls(self._registry)  # type: ignore[method-assign, assignment]
         self.restore()
+        sqs_backends[self.account][self.region].reset()
         # moto's own ThreadedMotoServer takes half a second to stop and leaves its socket open.
         app = DomainDispatcherApplication(create_backend_app)
         handler = MotoRequestHandler
@@ -64,14 +71,63 @@ class LocalEcr:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    def open_queue(self, name: str = "ecr-events", **attributes: Any) -> str:
+        """A queue of moto's SQS for this ECR's events, empty and as it is after CreateQueue; its URL."""
+        sqs_backends[self.account][self.region].create_queue(name, region=self.region, **attributes)
+        self._queues.add(name)
+        return f"{self.url}/{self.account}/{name}"
+
+    def send(self, queue_url: str, body: str) -> None:
+        """Put a message into a queue."""
+        sqs_backends[self.account][self.region].send_message(queue_url.rpartition("/")[2], body)
+
+    def messages(self, queue_url: str) -> int:
+        """How many messages a queue has, also those that somebody received and has not deleted."""
+        queue = sqs_backends[self.account][self.region].get_queue(queue_url.rpartition("/")[2])
+        return len(queue._messages)
+
     def publish(self, repository: str, tags: Iterable[str], image: BuiltImage) -> Digest:
         """Push an image under these tags, as a pipeline would. The repository is made when it is missing."""
         name = f"{self.account}/{repository}"
         self._registry.push(name, None, image)
-        for tag in tags:
+        names = list(tags)
+        for tag in names:
             self._registry.move(name, tag, image.digest)
         self._show(repository)
+        for tag in names:
+            self._tell("PUSH", repository, image.digest, tag)
         return image.digest
+
+    def delete_tag(self, repository: str, tag: str) -> None:
+        """Take a tag away, as BatchDeleteImage does; the image stays until it has none."""
+        name = f"{self.account}/{repository}"
+        digest = self._registry.storage.tags(name)[tag]
+        self._registry.storage.untag(name, tag)
+        self._show(repository)
+        self._tell("DELETE", repository, digest, tag)
+
+    def _tell(self, action: str, repository: str, digest: Digest, tag: str) -> None:
+        """https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html"""
+        detail = {
+            "result": "SUCCESS",
+            "repository-name": repository,
+            "image-digest": digest,
+            "action-type": action,
+            "image-tag": tag,
+        }
+        event = {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": "ECR Image Action",
+            "source": "aws.ecr",
+            "account": self.account,
+            "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "region": self.region,
+            "resources": [],
+            "detail": detail,
+        }
+        for name in self._queues:
+            self.send(name, json.dumps(event))
 
     def create_repository(self, repository: str) -> None:
         """An empty repository. It is forgotten when the process ends."""

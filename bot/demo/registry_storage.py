@@ -54,6 +54,10 @@ class RegistryStorage:
             raise ValueError(f"{tag!r} is not a tag")
         _write(self._folder(repository, "_tags") / tag, digest.encode())
 
+    def untag(self, repository: str, tag: str) -> None:
+        """Take a tag away; its manifest stays."""
+        (self._folder(repository, "_tags") / tag).unlink()
+
     def manifest(self, repository: str, reference: str) -> Blob | None:
         """The manifest that a tag or digest names."""
         digest = Digest(reference) if DIGEST.fullmatch(reference) else self.tags(repository).get(reference)

@@ -204,9 +204,12 @@ class SqlStore:
     async def first_delivery(self, delivery_id: str, now: datetime, *, remembered: timedelta) -> bool:
         async with self._write() as connection:
             await connection.execute(delete(t.deliveries).where(t.deliveries.c.at < now - remembered))
-            row = {"id": delivery_id, "at": now}
-            taken = await connection.execute(self._insert_or_ignore(t.deliveries).values(row))
-            return taken.rowcount == 1
+            return await self._take_delivery(connection, delivery_id, now)
+
+    async def _take_delivery(self, connection: AsyncConnection, delivery_id: str, now: datetime) -> bool:
+        row = {"id": delivery_id, "at": now}
+        taken = await connection.execute(self._insert_or_ignore(t.deliveries).values(row))
+        return taken.rowcount == 1
 
     async def audit_rows(self) -> list[dict[str, Any]]:
         """All audit rows, oldest first."""
@@ -385,9 +388,12 @@ class SqlStore:
         gone = sum(row.gone_at is not None for row in rows)
         return len(rows) - gone, gone
 
-    async def announce(self, announcement: Announcement) -> None:
+    async def announce(self, announcement: Announcement, *, once: str = "") -> bool:
         async with self._write() as connection:
-            await self._announce(connection, announcement)
+            wanted = not once or await self._take_delivery(connection, once, announcement.at)
+            if wanted:
+                await self._announce(connection, announcement)
+        return wanted
 
     async def announcement(self, announcement_id: int) -> Announcement | None:
         rows = await self._rows(select(t.announcements.c.body).where(t.announcements.c.id == announcement_id))

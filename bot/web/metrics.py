@@ -20,6 +20,7 @@ class Metrics:
         requests.labels("ecr").set_function(lambda: repository.requests)
         self.turns = Counter("shipshape_turns", "Activities received", registry=own)
         self.hooks = Counter("shipshape_hooks", "Azure DevOps events received", ["outcome"], registry=own)
+        self.events = Counter("shipshape_ecr_events", "Events of ECR received", ["outcome"], registry=own)
         self._images = Gauge("shipshape_images", "Images by the result of their last check", ["status"], registry=own)
         self._open = Gauge("shipshape_open_rebuilds", "Rebuilds that have not ended", ["state"], registry=own)
         self._reach = Gauge(
