@@ -36,8 +36,10 @@ from bot.core.timetable import Crontab, Timetable
 from bot.schedule import Schedule
 from bot.store.store import SqlStore
 from bot.teams.adapter import Adapter
+from bot.teams.audiences import Audiences
 from bot.teams.commands import Desk
 from bot.teams.connector import Connectors
+from bot.teams.drawings import Drawings
 from bot.teams.notifier import Notifier
 from bot.teams.roster import Roster
 from bot.teams.tokens import ClientCredentials, InboundTokens, ManagedIdentity, NoTokens, OutboundTokens
@@ -166,13 +168,15 @@ async def open_app(
         order = Order(catalog, store, clock, wakes, checks.look)
         runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, hints, order, timeout)
         losses = Losses(store, clock, wakes)
-        notifier = Notifier(store, connectors, catalog, clock, losses)
+        drawings = Drawings(store, catalog, Audiences(catalog, store, roster, service), clock)
+        notifier = Notifier(store, connectors, drawings, clock, losses)
         schedule = Schedule(timetable, clock, checks.check_slot)
         desk = Desk(
             service=service,
             checks=checks,
             holds=HoldService(service, store, clock, wakes),
             conversations=store,
+            drawings=drawings,
             clock=clock,
             timetable=timetable,
             deliver=notifier.deliver,

@@ -30,6 +30,7 @@ from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, Stag
 from bot.core.service import ImageStatus, Outcome
 from bot.core.timetable import Crontab, Timetable
 from bot.core.windows import Windows
+from bot.teams.cards.audience import Audience, one_of
 from bot.teams.cards.card import BUDGET, Card, arguments
 from bot.teams.cards.check import check_card
 from bot.teams.cards.decided import decided_card
@@ -267,6 +268,14 @@ def length(card: Card) -> int:
     return len(json.dumps(card.content))
 
 
+MAY = {"dotnet-sdk-6": one_of(["Alex Wilber", "Megan Bowen"], channels=["platform-team"])}
+SIXTY = tuple(f"29:1{n:02}{'x' * 90}" for n in range(60))
+AUDIENCES = {
+    "everybody": Audience(may=MAY),
+    "a place with views": Audience(may=MAY, refresh=SIXTY),
+    "somebody who may": Audience(may=MAY, refresh=SIXTY, own=frozenset(MAY)),
+    "somebody who may not": Audience(may=MAY, refresh=SIXTY, own=frozenset()),
+}
 EVERY_CARD: dict[str, Callable[[], Card]] = {
     **{
         f"rebuild {state}": lambda state=state: rebuild_card(rebuild(state), platform_image(), now=NOW)  # type: ignore[misc]
@@ -312,6 +321,18 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     **{
         f"check row {state}": lambda state=state: check_of(verdict(), rebuilds=[rebuild(state)])  # type: ignore[misc]
         for state in State
+    },
+    **{
+        f"check for {who}": lambda audience=audience: check_of(  # type: ignore[misc]
+            verdict(), UNBUILT, rebuilds=[rebuild()], audience=audience
+        )
+        for who, audience in AUDIENCES.items()
+    },
+    **{
+        f"rebuild for {who}": lambda audience=audience: rebuild_card(  # type: ignore[misc]
+            rebuild(), platform_image(), audience=audience, now=NOW
+        )
+        for who, audience in AUDIENCES.items()
     },
     "status stale": lambda: status_card_of(verdict(), open=rebuild(), history=(rebuild(State.SUCCEEDED),)),
     "status fresh": lambda: status_card_of(FRESH),
@@ -428,6 +449,21 @@ def test_why_shows_both_whole_digests() -> None:
     assert {digest("old"), digest("new")} <= set(re.findall(r"sha256:[0-9a-f]{64}", words(hidden)))
 
 
+@pytest.mark.parametrize(
+    ("names", "others", "channels", "told"),
+    [
+        ([], 0, [], "nobody"),
+        (["Alex Wilber"], 0, [], "Alex Wilber"),
+        (["Alex Wilber", "Megan Bowen"], 0, ["platform-team"], "Alex Wilber, Megan Bowen or a member of platform-team"),
+        (list("ABCDEF"), 1, [], "A, B, C, D or 3 more"),
+        ([], 2, [], "2 people whom the catalog names"),
+    ],
+)
+def test_who_may_is_told_by_name(names: list[str], others: int, channels: list[str], told: str) -> None:
+    """Names first, cut when there are many; whoever has no known name is counted."""
+    assert one_of(names, others, channels) == told
+
+
 # Outside text
 
 
@@ -460,6 +496,9 @@ def hostile_cards(text: str) -> list[Card]:
     held = hold(by=person, reason=text)
     return [
         *(rebuild_card(each, platform_image(), now=NOW) for each in rebuilds),
+        rebuild_card(
+            rebuilds[0], platform_image(), audience=Audience(may=dict.fromkeys(MAY, one_of([text] * 9))), now=NOW
+        ),
         hold_card(held),
         check_of(bad, holds={bad.name: held}),
         status_card_of(bad, hold=held),
@@ -535,8 +574,10 @@ def test_long_lists_keep_the_budget(count: int, state: State, status: Status, te
     names = [f"dotnet-runtime-deps-10-chiseled-{number:03}" for number in range(count)]
     rebuilds = [rebuild(state, id=f"id{number:06}", image=name, reason=text) for number, name in enumerate(names)]
     check = check_of(*(verdict(name, status, reason=text) for name in names), rebuilds=rebuilds)
+    viewed = Audience(may=dict.fromkeys(names, text), refresh=SIXTY)
+    asked = check_of(*(verdict(name, status) for name in names), rebuilds=rebuilds, audience=viewed)
     overview = list_card([replace(status_of(FRESH), image=platform_image(name)) for name in names], now=NOW)
-    for card in (check, overview, pending_card(rebuilds, now=NOW)):
+    for card in (check, asked, overview, pending_card(rebuilds, now=NOW)):
         if card:
             assert length(card) <= BUDGET
     if count and status is not Status.FRESH:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from bot.core.checking import CheckService
-from bot.core.conversations import Conversation
+from bot.core.conversations import Conversation, Subject
 from bot.core.holding import HoldService
 from bot.core.holds import parse_pause
 from bot.core.ports import CardStore, Clock
@@ -25,6 +25,7 @@ from bot.teams.cards.listing import history_card, list_card, pending_card
 from bot.teams.cards.schedule import schedule_card
 from bot.teams.cards.status import status_card
 from bot.teams.cards.text import text_card
+from bot.teams.drawings import Drawings
 from bot.teams.parsing import image_name, shown, similar, split
 
 FAILURES, ALL = "failures", "all"  # no image may be called so
@@ -39,6 +40,7 @@ class Desk:
     checks: CheckService
     holds: HoldService
     conversations: CardStore
+    drawings: Drawings
     clock: Clock
     timetable: Timetable
     deliver: Callable[[], Awaitable[None]]
@@ -346,6 +348,14 @@ async def schedule(ask: Ask) -> Card:
     due = ask.desk.timetable.upcoming(now)
     told = f"The next check is due {_spelled(due)}." if due else "No check is scheduled."
     return schedule_card(told, ask.desk.service.catalog.values(), ask.desk.timetable, now=now)
+
+
+@command("view SUBJECT", "a card as the person who asks may use it", decides=True, hidden=True)
+async def view(ask: Ask) -> Card:
+    """Pressed, or asked for by a client that shows the posted card."""
+    subject = Subject.CHECK if ask.data.get("subject") == Subject.CHECK else Subject.REBUILD
+    drawn = await ask.desk.drawings.draw(subject, ask.data.get("target", ""), await _told(ask), ask.person)
+    return drawn or text_card("There is nothing to decide any more.")
 
 
 @command("run TEXT", "what a suggestion's button does", hidden=True)

@@ -7,25 +7,20 @@ it never stays away.
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from xml.sax.saxutils import escape
 
 from botbuilder.schema import Activity, Attachment, ChannelAccount, Mention
 
-from bot.core.checks import Check
 from bot.core.conversations import Conversation, ConversationKind, DueCard, Subject, noticed
-from bot.core.holds import in_force
-from bot.core.images import PlatformImage
 from bot.core.losses import Losses
 from bot.core.ports import CardStore, Clock
 from bot.errors import BotError, Denied, NotFound, PeerUnavailable
 from bot.teams.cards.card import Card
-from bot.teams.cards.check import check_card
 from bot.teams.cards.notice import Notice, notice
-from bot.teams.cards.rebuild import rebuild_card
 from bot.teams.connector import Connector, Connectors, document
+from bot.teams.drawings import Drawings
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +37,13 @@ class Notifier:
         self,
         store: CardStore,
         connectors: Connectors,
-        catalog: Mapping[str, PlatformImage],
+        drawings: Drawings,
         clock: Clock,
         losses: Losses,
     ) -> None:
         self._store = store
         self._connectors = connectors
-        self._catalog = catalog
+        self._drawings = drawings
         self._clock = clock
         self._losses = losses
         self.one_pass = asyncio.Lock()
@@ -119,33 +114,15 @@ class Notifier:
 
     async def _render(self, card: DueCard) -> Activity | None:
         """What the card looks like now; None when its subject no longer exists, or is no news any more."""
-        now = self._clock.now()
         if card.subject is Subject.ANNOUNCEMENT:
             announcement = await self._store.announcement(int(card.subject_id))
             return notice_activity(Notice(text=escape(announcement.text), mentions=())) if announcement else None
-        if card.subject is Subject.CHECK:
-            check = await self._store.check(int(card.subject_id))
-            if check is None:
-                return None
-            rebuilds = await self._store.rebuilds_by_id(v.rebuild_id for v in check.verdicts if v.rebuild_id)
-            holds, images = in_force(await self._store.holds(), now), _rows_for(card.conversation, check)
-            return card_activity(check_card(check, rebuilds, self._catalog, images=images, holds=holds, now=now))
-        rebuild_id, attempt = noticed(card.subject_id)
-        rebuild = await self._store.rebuild(rebuild_id)
-        if rebuild is None:
-            return None
         if card.subject is Subject.NOTICE:
-            return notice_activity(notice(rebuild)) if rebuild.attempt == attempt else None
-        hold = in_force(await self._store.holds(), now).get(rebuild.image)
-        children = await self._store.following(rebuild.id)
-        return card_activity(rebuild_card(rebuild, self._catalog.get(rebuild.image), children, hold=hold, now=now))
-
-
-def _rows_for(conversation: Conversation, check: Check) -> list[str]:
-    """The images of a check that a conversation is told about: where it was asked for, all of them."""
-    if check.conversation_id == conversation.id:
-        return []
-    return [verdict.name for verdict in check.verdicts if conversation.wants(verdict.name)]
+            rebuild_id, attempt = noticed(card.subject_id)
+            rebuild = await self._store.rebuild(rebuild_id)
+            return notice_activity(notice(rebuild)) if rebuild and rebuild.attempt == attempt else None
+        drawn = await self._drawings.draw(card.subject, card.subject_id, card.conversation)
+        return card_activity(drawn) if drawn else None
 
 
 def card_activity(card: Card) -> Activity:

@@ -39,6 +39,7 @@ class Roster:
         self._connectors = connectors
         self._conversations = conversations
         self._clock = clock
+        self._known: dict[str, Person] = {}  # by object id, and by principal name
         self._read: dict[str, _Read] = {}
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -61,15 +62,13 @@ class Roster:
             if read is None or not read.lives(self._clock.now()):
                 read = _Read(self._clock.now(), await self._ask(conversation))
                 self._read[conversation.id] = read
+                for person in read.people or ():
+                    self._known |= {person.id.lower(): person, person.principal_name.lower(): person}
         return read.people
 
     def known(self, approver: str) -> Person | None:
         """Whoever has this object id or principal name (lower case), in any conversation that was looked at."""
-        for read in self._read.values():
-            for person in read.people or ():
-                if approver in (person.id.lower(), person.principal_name.lower()):
-                    return person
-        return None
+        return self._known.get(approver)
 
     async def _ask(self, conversation: Conversation) -> tuple[Person, ...] | None:
         try:

@@ -21,6 +21,7 @@ from microsoft_teams.cards.core import (
     ExecuteAction,
     FontType,
     OpenUrlAction,
+    RefreshDefinition,
     RichTextBlock,
     ShowCardAction,
     Spacing,
@@ -53,11 +54,18 @@ class Card:
     text: str = ""
 
 
-def card(summary: str, body: Sequence[CardElement], actions: Sequence[Action | None] = (), *, text: str = "") -> Card:
+def card(
+    summary: str,
+    body: Sequence[CardElement],
+    actions: Sequence[Action | None] = (),
+    *,
+    text: str = "",
+    refresh: RefreshDefinition | None = None,
+) -> Card:
     """Put a card together; actions that are None are left out."""
     summary = clean(summary)
     buttons = [action for action in actions if action]
-    built = AdaptiveCard(lang="en", fallback_text=summary, body=list(body), actions=buttons or None)
+    built = AdaptiveCard(lang="en", fallback_text=summary, body=list(body), actions=buttons or None, refresh=refresh)
     content: dict[str, Any] = built.model_dump(exclude_none=True)
     # https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-format#full-width-adaptive-card
     return Card(content=content | {"msteams": {"width": "Full"}}, summary=summary, text=text)
@@ -176,7 +184,7 @@ def action_set(*actions: Action | None) -> ActionSet:
 # Length
 
 
-def weight(element: CardElement) -> int:
+def weight(element: CardElement | RefreshDefinition) -> int:
     """The characters of JSON that an element costs, in the ASCII that goes over the wire."""
     return len(json.dumps(element.model_dump(exclude_none=True)))
 

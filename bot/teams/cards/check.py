@@ -8,10 +8,25 @@ from types import MappingProxyType
 from microsoft_teams.cards.core import Action, CardElement, Container, TextRun
 
 from bot.core.checks import Check, Evidence, Status, Verdict
+from bot.core.conversations import Subject
 from bot.core.holds import Hold
 from bot.core.images import Mode, PlatformImage
 from bot.core.rebuilds import ENDED, Rebuild, State
-from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, more, run
+from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
+from bot.teams.cards.card import (
+    ROOM,
+    Card,
+    action_set,
+    button,
+    card,
+    details,
+    fitting,
+    heading,
+    line,
+    more,
+    run,
+    weight,
+)
 from bot.teams.cards.decisions import approve, approve_all, comment, hold, reject, reject_all, release, snooze
 from bot.teams.cards.formats import Safe, clean, day, moment, time
 from bot.teams.cards.hold import hold_line
@@ -29,6 +44,16 @@ class Finding:
     rebuild: Rebuild | None
     image: PlatformImage | None
     hold: Hold | None = None
+    audience: Audience = EVERYBODY
+
+    def asks(self, now: datetime) -> bool:
+        """Whether the row has a question that somebody can still answer."""
+        found = self.verdict.status is not Status.UNKNOWN and not _is_stopped(self)
+        return found and self.rebuild is not None and decidable(self.rebuild, now)
+
+    @property
+    def decides(self) -> bool:
+        return self.audience.decides(self.verdict.name)
 
 
 def check_card(
@@ -38,6 +63,7 @@ def check_card(
     *,
     images: Collection[str] = (),
     holds: Mapping[str, Hold] = MappingProxyType({}),
+    audience: Audience = EVERYBODY,
     now: datetime,
 ) -> Card:
     """The card of one check. `rebuilds` are those its verdicts name, by id; `images` restricts the rows.
@@ -58,15 +84,27 @@ def check_card(
         told = _all_fresh(verdicts) + _stopped(verdicts, holds)
         return card(f"{name}: {told}", [heading(*title, f" · {told}"), *mended])
     findings = [
-        Finding(verdict, rebuilds.get(verdict.rebuild_id or ""), catalog.get(verdict.name), holds.get(verdict.name))
+        Finding(
+            verdict,
+            rebuilds.get(verdict.rebuild_id or ""),
+            catalog.get(verdict.name),
+            holds.get(verdict.name),
+            audience,
+        )
         for verdict in needy
     ]
     counts = [(status, sum(verdict.status is status for verdict in verdicts)) for status in (*ORDER, Status.FRESH)]
     top = [heading(*title), _counts(counts), *mended]
-    rows = _rows(findings, now)
+    again = refresh(Subject.CHECK, str(check.id), audience)
+    rows = _rows(findings, now, ROOM - (weight(again) if again else 0))
     left = len(findings) - len(rows)
-    actions = [*_all_at_once(check, findings, now), button("Show all", "list") if left else None]
-    return card(_toast(name, findings, counts, now), [*top, *rows, *more(left, "list")], actions)
+    actions = [
+        view(Subject.CHECK, str(check.id), audience),
+        *_all_at_once(check, [finding for finding in findings if finding.decides], now),
+        button("Show all", "list") if left else None,
+    ]
+    toast = _toast(name, findings, counts, now)
+    return card(toast, [*top, *rows, *more(left, "list")], actions, refresh=again)
 
 
 def _mended(check: Check, verdicts: Sequence[Verdict]) -> list[CardElement]:
@@ -126,10 +164,10 @@ def _toast(name: str, findings: Sequence[Finding], counts: Sequence[tuple[Status
     return f"{name}: " + ", ".join(f"{count} {FOUND[status].words}" for status, count in counts if count)
 
 
-def _rows(findings: Sequence[Finding], now: datetime) -> list[CardElement]:
+def _rows(findings: Sequence[Finding], now: datetime, room: int) -> list[CardElement]:
     """All rows; without their details when there is no room for these, and the first ones when there is none at all."""
     for detailed in (True, False):
-        rows = fitting(_row(finding, now, detailed=detailed) for finding in findings)
+        rows = fitting((_row(finding, now, detailed=detailed) for finding in findings), room)
         if len(rows) == len(findings):
             break
     return rows
@@ -137,8 +175,10 @@ def _rows(findings: Sequence[Finding], now: datetime) -> list[CardElement]:
 
 def _row(finding: Finding, now: datetime, *, detailed: bool) -> CardElement:
     items = [_first_line(finding), *_more_lines(finding)]
+    if finding.asks(now):
+        items += finding.audience.who_may(finding.verdict.name)
     actions = _actions(finding, now)
-    if actions and detailed:
+    if (actions or finding.asks(now)) and detailed:
         hidden, why = details(finding.verdict.name, *_details(finding, now))
         items += [hidden]
         actions += [why]
@@ -216,8 +256,8 @@ def _silence(finding: Finding) -> list[CardElement]:
 def _actions(finding: Finding, now: datetime) -> list[Action | None]:
     if _is_stopped(finding):
         return [release(finding.verdict.name)]
-    if finding.rebuild and finding.verdict.status is not Status.UNKNOWN and decidable(finding.rebuild, now):
-        return [approve(finding.rebuild), reject(finding.rebuild)]
+    if finding.rebuild and finding.asks(now):
+        return [approve(finding.rebuild), reject(finding.rebuild)] if finding.decides else []
     if finding.verdict.rebuild_id is None and finding.image and finding.image.mode is Mode.NOTIFY:
         return [button("Rebuild", "rebuild", target=finding.verdict.name)]
     return []
@@ -230,10 +270,10 @@ def _details(finding: Finding, now: datetime) -> list[CardElement]:
     if verdict.version_tag and verdict.recorded_digest:
         lines += whole(f"{verdict.version_tag} is built on", verdict.recorded_digest)
     lines += whole(f"{verdict.base} is now", verdict.current_digest)
-    if finding.hold is None:
+    if finding.hold is None and finding.decides:
         lines.append(action_set(snooze(verdict.name), hold(verdict.name)))
     if finding.rebuild and finding.rebuild.expires_at:
         lines.append(line(f"Rebuild {finding.rebuild.id}, open until ", moment(finding.rebuild.expires_at), "."))
-    if finding.rebuild and decidable(finding.rebuild, now):
+    if finding.rebuild and finding.asks(now) and finding.decides:
         lines.append(comment(finding.rebuild))
     return lines

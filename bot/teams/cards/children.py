@@ -5,7 +5,9 @@ from datetime import datetime
 
 from microsoft_teams.cards.core import Action, CardElement, Container, ToggleVisibilityAction
 
+from bot.core.conversations import Subject
 from bot.core.rebuilds import ENDED, Rebuild
+from bot.teams.cards.audience import Audience, view
 from bot.teams.cards.card import action_set, fitting, line, more
 from bot.teams.cards.decisions import approve, approve_all, reject, reject_all
 from bot.teams.cards.states import decidable, ending, row, standing
@@ -13,13 +15,17 @@ from bot.teams.cards.states import decidable, ending, row, standing
 ROWS_ROOM, FORMS_ROOM = 3_500, 5_000
 
 
-def family(parent: Rebuild, children: Sequence[Rebuild], now: datetime) -> list[CardElement]:
+def family(parent: Rebuild, children: Sequence[Rebuild], audience: Audience, now: datetime) -> list[CardElement]:
     """A row per child, and the decision about those that wait; nothing without children."""
     if not children:
         return []
     rows = fitting(map(_row, children), ROWS_ROOM)
     items: list[CardElement] = [line("Based on it:", subtle=True), *rows, *more(len(children) - len(rows), "pending")]
-    waiting = [child for child in children if decidable(child, now)]
+    asked = [child for child in children if decidable(child, now)]
+    own = view(Subject.REBUILD, parent.id, audience) if asked and not decidable(parent, now) else None
+    if own:
+        items.append(action_set(own))
+    waiting = [child for child in asked if audience.decides(child.image)]
     if len(waiting) == 1:
         items.append(action_set(approve(waiting[0]), reject(waiting[0])))
     elif waiting:

@@ -5,9 +5,11 @@ from datetime import datetime
 
 from microsoft_teams.cards.core import Action, CardElement, Container, ContainerStyle
 
+from bot.core.conversations import Subject
 from bot.core.holds import Hold
 from bot.core.images import PlatformImage
 from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote
+from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
 from bot.teams.cards.card import Card, action_set, band, button, card, details, fitting, heading, line, link, run
 from bot.teams.cards.children import family
 from bot.teams.cards.decisions import approve, cancel, comment, reject, start_now
@@ -47,6 +49,7 @@ def rebuild_card(
     children: Sequence[Rebuild] = (),
     *,
     hold: Hold | None = None,
+    audience: Audience = EVERYBODY,
     now: datetime,
 ) -> Card:
     """The card of one rebuild. `image` is None when the catalog no longer has it; `hold` is in force.
@@ -62,10 +65,15 @@ def rebuild_card(
         body.append(hold_line(hold))
     if rebuild.state is State.FAILED:
         body += _failure(rebuild)
-    body += [_footer(rebuild, image), *family(rebuild, children, now)]
-    form = [comment(rebuild)] if decidable(rebuild, now) else []
+    asks = decidable(rebuild, now)
+    body.append(_footer(rebuild, image))
+    if asks:
+        body += audience.who_may(rebuild.image)
+    body += family(rebuild, children, audience, now)
+    form = [comment(rebuild)] if asks and audience.decides(rebuild.image) else []
     hidden, why = details(rebuild.id, *_details(rebuild, image), *form)
-    return card(sentence(rebuild), [*body, hidden], [*_actions(rebuild, now), why])
+    again = refresh(Subject.REBUILD, rebuild.id, audience)
+    return card(sentence(rebuild), [*body, hidden], [*_actions(rebuild, audience, now), why], refresh=again)
 
 
 def _meaning(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]:
@@ -210,10 +218,11 @@ def _act(what: str, vote: Vote) -> CardElement:
     return line(what, name_of(vote.person), ", ", moment(vote.at), comment)
 
 
-def _actions(rebuild: Rebuild, now: datetime) -> list[Action | None]:
+def _actions(rebuild: Rebuild, audience: Audience, now: datetime) -> list[Action | None]:
     """At most two, the first being what most people want; *Why?* is the third."""
     if decidable(rebuild, now):
-        return [approve(rebuild), reject(rebuild)]
+        own = [approve(rebuild), reject(rebuild)] if audience.decides(rebuild.image) else []
+        return [*own, view(Subject.REBUILD, rebuild.id, audience)]
     if rebuild.state is State.FAILED:
         retry = button("Retry failed stage", "retry", target=rebuild.id) if _goes_on(rebuild) else _retry_all(rebuild)
         return [retry, link("Open run", rebuild.run_url)]

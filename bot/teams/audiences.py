@@ -1,0 +1,80 @@
+"""Who may decide, as the members of a conversation are known: finds the `Audience` of a card."""
+
+from collections.abc import Collection, Mapping
+
+from bot.core.conversations import Conversation, ConversationKind
+from bot.core.images import ApprovalRules, PlatformImage
+from bot.core.ports import CardStore
+from bot.core.rebuilds import Person, is_named
+from bot.core.service import Service
+from bot.errors import PeerError
+from bot.teams.cards.audience import Audience, one_of
+from bot.teams.roster import Roster
+
+# https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/user-specific-views
+MOST_VIEWS = 60
+
+
+class Audiences:
+    """Finds out who looks at a card in a conversation, and what they may do there."""
+
+    def __init__(
+        self, catalog: Mapping[str, PlatformImage], conversations: CardStore, roster: Roster, service: Service
+    ) -> None:
+        self._catalog = catalog
+        self._conversations = conversations
+        self._roster = roster
+        self._service = service
+
+    async def of(self, place: Conversation, names: Collection[str], viewer: Person | None = None) -> Audience:
+        """For a card with questions about the named images: posted in a place, or for one person there."""
+        images = [self._catalog[name] for name in names]
+        refresh = await self._refresh(place, images)
+        may = {image.name: await self.who(image.approval) for image in images}
+        if viewer is None:
+            return Audience(may=may, refresh=refresh)
+        own = [image.name for image in images if await self._sees_buttons(image, viewer)]
+        return Audience(may=may, refresh=refresh, own=frozenset(own))
+
+    async def who(self, rules: ApprovalRules) -> str:
+        """Who may approve, by name where a name is known."""
+        people = {approver: self._roster.known(approver) for approver in rules.approvers}
+        names = {person.name for person in people.values() if person}
+        addresses = {approver for approver, person in people.items() if person is None and "@" in approver}
+        others = len([person for person in people.values() if person is None]) - len(addresses)
+        channels = [await self._conversations.conversation(channel) for channel in rules.channels]
+        teams = [channel.name if channel and channel.name else "another channel" for channel in channels]
+        return one_of([*sorted(names), *sorted(addresses)], others, teams)
+
+    async def present(self, place: Conversation, rules: ApprovalRules) -> list[Person] | None:
+        """The members of a place who may approve; None when Teams does not tell."""
+        people = await self._roster.people(place)
+        members: set[str] = set()
+        for channel_id in rules.channels:
+            channel = await self._conversations.conversation(channel_id)
+            of_channel = await self._roster.people(channel) if channel else None
+            if of_channel is None:
+                return None
+            members |= {person.id for person in of_channel}
+        if people is None:
+            return None
+        return [person for person in people if person.id in members or is_named(rules, person)]
+
+    async def _refresh(self, place: Conversation, images: Collection[PlatformImage]) -> tuple[str, ...]:
+        """The Teams ids of all who may decide about any of the images; nobody where that cannot be told for each."""
+        if place.kind is ConversationKind.PERSONAL:
+            return ()
+        found: set[str] = set()
+        for image in images:
+            present = await self.present(place, image.approval)
+            if not present:
+                return ()
+            found |= {person.mri for person in present}
+        return tuple(sorted(found)) if len(found) <= MOST_VIEWS else ()
+
+    async def _sees_buttons(self, image: PlatformImage, person: Person) -> bool:
+        """Who cannot be checked now sees the buttons, and hears about it at the click."""
+        try:
+            return await self._service.may_approve(image, person)
+        except PeerError:
+            return True

@@ -1,0 +1,73 @@
+"""Cards of checks and rebuilds, drawn from what is stored for those who look at them."""
+
+from collections.abc import Mapping
+
+from bot.core.checks import Check
+from bot.core.conversations import Conversation, Subject
+from bot.core.holds import in_force
+from bot.core.images import PlatformImage
+from bot.core.ports import CardStore, Clock
+from bot.core.rebuilds import Person, Rebuild
+from bot.teams.audiences import Audiences
+from bot.teams.cards.audience import Audience
+from bot.teams.cards.card import Card
+from bot.teams.cards.check import check_card
+from bot.teams.cards.rebuild import rebuild_card
+from bot.teams.cards.states import decidable
+
+
+class Drawings:
+    """Draws a card as it is posted in a place, or as one person there sees it (`viewer`)."""
+
+    def __init__(
+        self, store: CardStore, catalog: Mapping[str, PlatformImage], audiences: Audiences, clock: Clock
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._audiences = audiences
+        self._clock = clock
+
+    async def draw(self, subject: Subject, key: str, place: Conversation, viewer: Person | None = None) -> Card | None:
+        """The card of a check or rebuild, by its id; None when there is none."""
+        if subject is Subject.CHECK:
+            return await self._check(int(key), place, viewer) if key.isdecimal() and len(key) < 10 else None
+        rebuild = await self._store.rebuild(key)
+        return await self._rebuild(rebuild, place, viewer) if rebuild else None
+
+    async def _check(self, check_id: int, place: Conversation, viewer: Person | None) -> Card | None:
+        check = await self._store.check(check_id)
+        if check is None:
+            return None
+        rebuilds = await self._store.rebuilds_by_id(v.rebuild_id for v in check.verdicts if v.rebuild_id)
+        images, now = _rows_for(place, check), self._clock.now()
+        shown = [rebuild for rebuild in rebuilds.values() if not images or rebuild.image in images]
+        return check_card(
+            check,
+            rebuilds,
+            self._catalog,
+            images=images,
+            holds=in_force(await self._store.holds(), now),
+            audience=await self._audience(shown, place, viewer),
+            now=now,
+        )
+
+    async def _rebuild(self, rebuild: Rebuild, place: Conversation, viewer: Person | None) -> Card:
+        now = self._clock.now()
+        hold = in_force(await self._store.holds(), now).get(rebuild.image)
+        children = await self._store.following(rebuild.id)
+        audience = await self._audience([rebuild, *children], place, viewer)
+        image = self._catalog.get(rebuild.image)
+        return rebuild_card(rebuild, image, children, hold=hold, audience=audience, now=now)
+
+    async def _audience(self, rebuilds: list[Rebuild], place: Conversation, viewer: Person | None) -> Audience:
+        """Of the questions that a card still asks."""
+        now = self._clock.now()
+        asked = {rebuild.image for rebuild in rebuilds if decidable(rebuild, now) and rebuild.image in self._catalog}
+        return await self._audiences.of(place, sorted(asked), viewer)
+
+
+def _rows_for(place: Conversation, check: Check) -> list[str]:
+    """The images of a check that a conversation is told about: where it was asked for, all of them."""
+    if check.conversation_id == place.id:
+        return []
+    return [verdict.name for verdict in check.verdicts if place.wants(verdict.name)]
