@@ -70,7 +70,9 @@ async def test_from_a_new_base_to_ecr(tmp_path: Path, browser: Browser) -> None:
         await expect(adele.newest_card("2 stale").get_by_role("button", name="Approve")).to_have_count(0)
 
         await alex.press(OWN, card="2 stale")
+        await expect(alex.newest_card("2 stale").get_by_role("button", name="Approve", exact=True)).to_have_count(2)
         await alex.press("Why?", card="2 stale", row="dotnet-sdk-6")
+        await expect(alex.newest_card("2 stale").get_by_label("Comment for the approval").first).to_be_visible()
         await _keep(alex, "2 stale", "approver")
         await alex.press("Approve", card="2 stale", row="dotnet-sdk-6")
         await alex.wait_for_text("dotnet-sdk-6 · building", RUN_S)

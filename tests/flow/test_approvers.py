@@ -25,9 +25,17 @@ async def installed(bot: Bot) -> None:
 
 
 async def question(bot: Bot, image: str = SDK) -> Message:
+    """Move a base and let the next check ask about it, on a summary that was not there before."""
+    old = {message.id for message in bot.teams.messages}
     bot.move_base(image)
     await bot.next_week()
-    return await bot.teams.until_shown(image, "waits for approval")
+
+    def find() -> Message | None:
+        new = [message for message in bot.teams.messages if message.id not in old and image in message.visible]
+        return next((message for message in new if "waits for approval" in message.visible), None)
+
+    summary: Message = await bot.teams.until(find, f"the question about {image}")
+    return summary
 
 
 async def last_audit(bot: Bot) -> tuple[str, str]:
