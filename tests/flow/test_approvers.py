@@ -26,13 +26,13 @@ async def installed(bot: Bot) -> None:
 
 async def question(bot: Bot, image: str = SDK) -> Message:
     """Move a base and let the next check ask about it, on a summary that was not there before."""
-    old = {message.id for message in bot.teams.messages}
+    old, place = {message.id for message in bot.teams.messages}, bot.teams.channel().id
     bot.move_base(image)
     await bot.next_week()
 
     def find() -> Message | None:
-        new = [message for message in bot.teams.messages if message.id not in old and image in message.visible]
-        return next((message for message in new if "waits for approval" in message.visible), None)
+        new = [message for message in bot.teams.messages if message.id not in old and message.conversation == place]
+        return next((m for m in new if image in m.visible and "waits for approval" in m.visible), None)
 
     summary: Message = await bot.teams.until(find, f"the question about {image}")
     return summary
