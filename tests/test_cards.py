@@ -27,7 +27,7 @@ from bot.core.images import (
     PlatformImage,
 )
 from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State, Vote
-from bot.core.service import ImageStatus, Outcome
+from bot.core.service import HistoryPage, ImageStatus, Outcome
 from bot.core.timetable import Crontab, Timetable
 from bot.core.windows import Windows
 from bot.teams.cards.audience import Audience, one_of
@@ -36,8 +36,9 @@ from bot.teams.cards.check import check_card
 from bot.teams.cards.decided import decided_card
 from bot.teams.cards.formats import age, clean, duration, escape, size
 from bot.teams.cards.help import help_card
+from bot.teams.cards.history import history_card
 from bot.teams.cards.hold import hold_card
-from bot.teams.cards.listing import history_card, list_card, pending_card
+from bot.teams.cards.listing import list_card, pending_card
 from bot.teams.cards.notice import notice
 from bot.teams.cards.rebuild import rebuild_card
 from bot.teams.cards.schedule import schedule_card
@@ -46,6 +47,7 @@ from bot.teams.cards.text import text_card
 
 SCHEMA = Path(__file__).parents[2] / "shared/contracts/adaptivecards/adaptive-card.1.5.0.json"
 NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+WEEK = timedelta(days=7)
 BASE = "mcr.microsoft.com/dotnet/sdk:6.0-bullseye-slim"
 TAG = "6.0-bullseye-slim-1.4.0"
 RUN_URL = "https://dev.azure.com/contoso/platform-images/_build/results?buildId=77"
@@ -182,6 +184,12 @@ def check_of(*verdicts: Verdict, rebuilds: Sequence[Rebuild] = (), **options: An
     catalog = options.pop("catalog", {})
     check = Check(checked_at=NOW, slot=NOW, verdicts=tied, failed_since=options.pop("failed_since", None))
     return check_card(check, {rebuild.id: rebuild for rebuild in rebuilds}, catalog, now=NOW, **options)
+
+
+def history_of(
+    rebuilds: Sequence[Rebuild], *, name: str | None = "dotnet-sdk-6", newest: bool = True, older: bool = False
+) -> Card:
+    return history_card(HistoryPage(rebuilds=tuple(rebuilds), newest=newest, older=older), name=name)
 
 
 def status_of(verdict: Verdict | None, **changes: Any) -> ImageStatus:
@@ -350,9 +358,11 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "list": lambda: list_card([status_of(each) for each in (FRESH, UNKNOWN, None, UNBUILT, verdict())], now=NOW),
     "empty list": lambda: list_card([], now=NOW),
     "pending": lambda: certain(pending_card([rebuild(), rebuild(id="abcdefgh", votes=(vote(),))], now=NOW)),
-    "history": lambda: history_card([rebuild(state) for state in State], name="dotnet-sdk-6", now=NOW),
-    "history of all": lambda: history_card([rebuild(state) for state in State], name=None, now=NOW),
-    "no history": lambda: history_card([], name="dotnet-sdk-6", now=NOW),
+    "history": lambda: history_of([rebuild(state) for state in State], older=True),
+    "history of all": lambda: history_of([rebuild(state) for state in State], name=None),
+    "no history": lambda: history_of([]),
+    "older history": lambda: history_of([rebuild(state) for state in State], newest=False, older=True),
+    "no older history": lambda: history_of([], newest=False),
     "help": lambda: help_card([("status [IMAGE]", "one image, or all of them"), ("approve ID|IMAGE [comment]", "x")]),
     "text": lambda: text_card("Did you mean dotnet-sdk-6?", suggestion="status dotnet-sdk-6"),
 }
@@ -506,7 +516,7 @@ def hostile_cards(text: str) -> list[Card]:
         check_card(Check(checked_at=NOW, problem=text), {}, {}, now=NOW),
         *(status_card_of(each, open=rebuilds[3], history=tuple(rebuilds[:3])) for each in (bad, unknown)),
         certain(pending_card(rebuilds, now=NOW)),
-        history_card(rebuilds, name=None, now=NOW),
+        history_of(rebuilds, name=None),
         help_card([(text, text)]),
         text_card(text, suggestion=text),
     ]
@@ -1031,11 +1041,41 @@ def test_pending_has_a_decision_per_row_or_is_nothing() -> None:
 
 def test_history_tells_how_each_ended() -> None:
     """Newest first, with the outcome in words, when, and who."""
-    card = history_card([rebuild(State.SUCCEEDED), rebuild(State.REJECTED)], name="dotnet-sdk-6", now=NOW)
+    card = history_of([rebuild(State.SUCCEEDED), rebuild(State.REJECTED)])
     text = seen(card)
     assert text.splitlines()[0] == "dotnet-sdk-6 · last 2 rebuilds"
     assert f"✓ in ECR as {TAG}" in text
-    assert "by Megan Bowen: wait for the security team" in text
+    assert "By Megan Bowen: wait for the security team" in text
+
+
+def test_history_tells_people_digests_and_durations() -> None:
+    """Who asked and approved, what it was built on, which version, how long, with the run one press away."""
+    started = NOW + timedelta(minutes=15)
+    ended = rebuild(
+        State.FAILED,
+        requested_by=MEGAN,
+        queued_at=started,
+        run_finished_at=started + timedelta(minutes=6),
+        ended_at=NOW + WEEK,
+    )
+    card = history_of([ended])
+    text = seen(card)
+    assert "asked by Megan Bowen · approved by Alex Wilber · 6.0-bullseye-slim-1.4.0 · ran 6 m 00 s" in text
+    assert f"7 days from the question · run 20261123.4 · {digest('old').short} → {digest('new').short}" in text
+    (opened,) = [node["selectAction"] for node in elements(card.content) if "selectAction" in node]
+    assert opened["url"] == RUN_URL
+    assert "asked by a check" in seen(history_of([rebuild()]))
+
+
+def test_history_goes_on_after_the_last_row_that_fits() -> None:
+    """However long reasons and names are, *Older* starts where the card ends."""
+    long = [rebuild(State.REJECTED, id=f"rebuild{number}", ended_reason="\u00e9" * 500) for number in range(10)]
+    several = [replace(each, votes=(vote(Person(id="x", name="\u00e9" * 300)),) * 4) for each in long]
+    card = history_of(several, name=None)
+    shown = seen(card).count("✕") + seen(card).count("– dotnet")
+    assert 1 < shown < 10
+    assert action(card, "Older")["data"] == {"target": "", "before": f"rebuild{shown - 1}"}
+    assert "Older" not in buttons(history_of(long[:2]))
 
 
 def test_help_lists_usage_and_meaning() -> None:

@@ -130,8 +130,13 @@ class Store(Protocol):
     async def rebuilds(self, *, states: Collection[State]) -> list[Rebuild]:
         """All rebuilds in one of the states, oldest first."""
 
-    async def history(self, image: str | None, limit: int) -> list[Rebuild]:
-        """The newest rebuilds, newest first; of one image or of all."""
+    async def history(
+        self, image: str | None, limit: int, *, before: Rebuild | None = None, skip: int = 0
+    ) -> list[Rebuild]:
+        """The newest rebuilds, newest first; of one image or of all.
+
+        Only those that are older than `before`, and without the first `skip`.
+        """
 
     async def rejected(self, image: str) -> Rebuild | None:
         """The newest rebuild of this image that a person rejected."""

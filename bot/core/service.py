@@ -52,6 +52,15 @@ class ImageStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPage:
+    """Rebuilds, newest first. `newest` when there are no newer ones, `older` when there are older ones."""
+
+    rebuilds: tuple[Rebuild, ...]
+    newest: bool
+    older: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Requested:
     """What became of a wish to rebuild; `attached` when a rebuild was open already."""
 
@@ -472,9 +481,14 @@ class Service:
         found = await self._store.rebuilds_by_id(ids)
         return [found[id_] for id_ in ids if id_ in found]
 
-    async def history(self, name: str | None) -> list[Rebuild]:
-        """The last ten rebuilds, newest first; of one image or of all."""
-        return await self._store.history(self.image(name).name if name else None, HISTORY)
+    async def history(self, name: str | None, *, before: str = "", page: int = 1) -> HistoryPage:
+        """Ten rebuilds, newest first, of one image or of all: those older than one, or a page counted from 1."""
+        image = self.image(name).name if name else None
+        last = await self.find(before) if before else None
+        found = await self._store.history(image, HISTORY + 1, before=last, skip=(page - 1) * HISTORY)
+        return HistoryPage(
+            rebuilds=tuple(found[:HISTORY]), newest=last is None and page == 1, older=len(found) > HISTORY
+        )
 
 
 def approvers_of(image: PlatformImage) -> str:

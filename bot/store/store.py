@@ -152,10 +152,17 @@ class SqlStore:
         found = [_decode(row.body, Rebuild) for row in await self._rows(query.order_by(t.rebuilds.c.created_at))]
         return [rebuild for rebuild in found if rebuild.after == rebuild_id]
 
-    async def history(self, image: str | None, limit: int) -> list[Rebuild]:
-        query = select(t.rebuilds.c.body).order_by(t.rebuilds.c.created_at.desc()).limit(limit)
+    async def history(
+        self, image: str | None, limit: int, *, before: Rebuild | None = None, skip: int = 0
+    ) -> list[Rebuild]:
+        columns = t.rebuilds.c
+        newest_first = (columns.created_at.desc(), columns.id.desc())
+        query = select(columns.body).order_by(*newest_first).limit(limit).offset(skip)
         if image is not None:
-            query = query.where(t.rebuilds.c.image == image)
+            query = query.where(columns.image == image)
+        if before is not None:
+            same_time = (columns.created_at == before.created_at) & (columns.id < before.id)
+            query = query.where(or_(columns.created_at < before.created_at, same_time))
         return [_decode(row.body, Rebuild) for row in await self._rows(query)]
 
     async def rejected(self, image: str) -> Rebuild | None:

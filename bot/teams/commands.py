@@ -20,8 +20,9 @@ from bot.errors import CommandError
 from bot.teams.cards.card import Card
 from bot.teams.cards.decided import decided_card
 from bot.teams.cards.help import help_card
+from bot.teams.cards.history import history_card
 from bot.teams.cards.hold import hold_card
-from bot.teams.cards.listing import history_card, list_card, pending_card
+from bot.teams.cards.listing import list_card, pending_card
 from bot.teams.cards.schedule import schedule_card
 from bot.teams.cards.status import status_card
 from bot.teams.cards.text import text_card
@@ -265,10 +266,17 @@ async def pending(ask: Ask) -> Card:
     return card or text_card("Nothing is waiting.")
 
 
-@command("history [IMAGE]", "the last ten rebuilds")
+@command("history [IMAGE] [PAGE]", "the last ten rebuilds, or those of an older page")
 async def history(ask: Ask) -> Card:
+    rest, last = ask.text.rpartition(" ")[::2]
+    page = 1
+    if last.isdecimal() and last not in ask.desk.service.catalog:
+        ask, page = replace(ask, text=rest), int(last[:6])
+    if page < 1:
+        raise CommandError("Pages count from 1.", suggestion=f"history {rest}".strip())
     name = next(iter(ask.images()), None)
-    return history_card(await ask.desk.service.history(name), name=name, now=ask.desk.clock.now())
+    found = await ask.desk.service.history(name, before=ask.data.get("before", ""), page=page)
+    return history_card(found, name=name)
 
 
 @command("snooze IMAGE 3d [reason]", "put off the question about the present base", decides=True)

@@ -184,7 +184,7 @@ def action_set(*actions: Action | None) -> ActionSet:
 # Length
 
 
-def weight(element: CardElement | RefreshDefinition) -> int:
+def weight(element: CardElement | Action | RefreshDefinition) -> int:
     """The characters of JSON that an element costs, in the ASCII that goes over the wire."""
     return len(json.dumps(element.model_dump(exclude_none=True)))
 

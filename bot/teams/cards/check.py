@@ -96,11 +96,13 @@ def check_card(
     counts = [(status, sum(verdict.status is status for verdict in verdicts)) for status in (*ORDER, Status.FRESH)]
     top = [heading(*title), _counts(counts), *mended]
     again = refresh(Subject.CHECK, str(check.id), audience)
-    rows = _rows(findings, now, ROOM - (weight(again) if again else 0))
+    decisions = _all_at_once(check, [finding for finding in findings if finding.decides], now)
+    taken = [weight(element) for element in mended] + [weight(action) for action in decisions]
+    rows = _rows(findings, now, ROOM - sum(taken) - (weight(again) if again else 0))
     left = len(findings) - len(rows)
     actions = [
         view(Subject.CHECK, str(check.id), audience),
-        *_all_at_once(check, [finding for finding in findings if finding.decides], now),
+        *decisions,
         button("Show all", "list") if left else None,
     ]
     toast = _toast(name, findings, counts, now)

@@ -1,4 +1,4 @@
-"""Answers that list: all images, what waits, what was."""
+"""Answers that list: all images, and what waits."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,18 +9,16 @@ from bot.core.rebuilds import Cause, Rebuild
 from bot.core.service import ImageStatus
 from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, more
 from bot.teams.cards.decisions import approve, reject
-from bot.teams.cards.formats import clean, moment, plural
+from bot.teams.cards.formats import clean, plural
 from bot.teams.cards.hold import WORDS
 from bot.teams.cards.states import (
     FOUND,
     Standing,
     approvals,
-    approvers,
     asked,
     capital,
     decidable,
     digests,
-    ending,
     found,
     row,
     standing,
@@ -93,25 +91,3 @@ def _question(rebuild: Rebuild, now: datetime) -> CardElement:
     )
     actions = action_set(approve(rebuild), reject(rebuild), why)
     return Container(items=[*items, hidden, actions], separator=True, spacing="Medium")
-
-
-def history_card(rebuilds: Sequence[Rebuild], *, name: str | None, now: datetime) -> Card:
-    """The answer to `history [IMAGE]`, newest first."""
-    whose = name or "All images"
-    told = f"{whose} · last {plural(len(rebuilds), 'rebuild')}" if rebuilds else f"{whose} · never rebuilt"
-    rows = fitting(_past(rebuild, named=name is None) for rebuild in rebuilds)
-    actions = [button("Status", "status", target=name)] if name else []
-    return card(told, [heading(told), *rows], actions)
-
-
-def _past(rebuild: Rebuild, *, named: bool) -> CardElement:
-    stands = standing(rebuild)
-    who = approvers(rebuild)
-    told = "".join(f" · {part}" for part in (f"approved by {who}" if who else "", clean(ending(rebuild), 120)) if part)
-    return Container(
-        items=[
-            row(rebuild.image if named else "", stands),
-            line(moment(rebuild.ended_at or rebuild.created_at), clean(told), subtle=True, spacing="None"),
-        ],
-        spacing="Small",
-    )
