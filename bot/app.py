@@ -184,7 +184,7 @@ async def open_app(
         turns = Turns(desk, store, connectors, losses)
         adapter = Adapter(_inbound(settings, session, clock), connectors, settings.tenants, turns)
         hooks = AzureDevOpsHooks(hints, settings.hook_secret.get_secret_value())
-        metrics = Metrics(store, registry, repository)
+        metrics = Metrics(store, registry, repository, clock)
         web_app = routes.create(adapter, hooks, lambda: _ready(store), metrics)
         url = await stack.enter_async_context(_listening(web_app, settings))
         loops = [

@@ -26,6 +26,7 @@ from bot.core.images import (
     PipelineReference,
     PlatformImage,
 )
+from bot.core.latency import Latencies, Update
 from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State, Vote
 from bot.core.service import HistoryPage, ImageStatus, Outcome
 from bot.core.timetable import Crontab, Timetable
@@ -212,6 +213,13 @@ def parent_of(*children: Rebuild) -> Card:
     return rebuild_card(rebuild(State.RUNNING), platform_image(), children, now=NOW)
 
 
+MOVED = "the base moved for linux/amd64"
+TOOK = Latencies(
+    count=3,
+    median=timedelta(days=2, hours=12),
+    worst=Update(image="dotnet-aspnet-8", pushed_at=NOW, took=timedelta(days=6)),
+    weeks=((NOW - timedelta(weeks=2), timedelta(days=6)), (NOW - timedelta(weeks=1), timedelta(hours=30))),
+)
 OUTCOMES = [
     Outcome(image="dotnet-sdk-6", rebuild=rebuild(State.APPROVED)),
     Outcome(image="dotnet-sdk-8", rebuild=rebuild(votes=(vote(),)), required=2),
@@ -321,6 +329,14 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "check of two": lambda: check_of(
         verdict(), verdict("dotnet-sdk-8"), rebuilds=[rebuild(), rebuild(id="abcdefgh", image="dotnet-sdk-8")]
     ),
+    "weekly check with a chart": lambda: check_of(verdict(), rebuilds=[rebuild()], latencies=TOOK),
+    "rebuild that was an update": lambda: rebuild_card(
+        rebuild(
+            State.SUCCEEDED, base_seen_at=NOW - timedelta(hours=30), found="the base moved for linux/amd64 (label)"
+        ),
+        platform_image(),
+        now=NOW,
+    ),
     "check": lambda: check_of(verdict(), UNKNOWN, UNBUILT, FRESH, rebuilds=[rebuild()]),
     "check that works again": lambda: check_of(MENDED, UNKNOWN, failed_since=NOW - timedelta(hours=2)),
     "check all fresh again": lambda: check_of(MENDED, FRESH),
@@ -374,6 +390,9 @@ every_card = pytest.mark.parametrize("build", EVERY_CARD.values(), ids=EVERY_CAR
 
 
 def without_teams_extensions(node: Any) -> Any:
+    """The card as a client shows it that knows nothing newer than its version."""
+    if isinstance(node, dict) and str(node.get("type")).startswith("Chart."):
+        return without_teams_extensions(node["fallback"])
     if isinstance(node, dict):
         return {key: without_teams_extensions(value) for key, value in node.items() if key != "msteams"}
     return [without_teams_extensions(item) for item in node] if isinstance(node, list) else node
@@ -848,7 +867,56 @@ def test_a_decision_about_several_has_a_line_for_each() -> None:
     assert "You may not approve" in seen(card)
 
 
+def test_an_update_tells_its_way_to_ecr() -> None:
+    """Behind Why?: when the base was seen, and how long each step took."""
+    card = EVERY_CARD["rebuild that was an update"]()
+    text = words(card.content)
+    assert "The base moved for linux/amd64 (label)." in text
+    assert "asked after 1.2 days, approved after 10 minutes, in ECR after 11 minutes: 1.3 days in all." in text
+    assert "1.3 days in all" not in seen(card)
+
+
 # The card of a check
+
+
+def test_the_weekly_card_tells_how_long_updates_take() -> None:
+    """Median and worst in words; the chart has the weeks, and so has the text for clients without charts."""
+    card = EVERY_CARD["weekly check with a chart"]()
+    assert "median 2.5 days, worst 6.0 days (dotnet-aspnet-8); 3 updates" in seen(card)
+    [chart] = [node for node in elements(card.content) if node.get("type") == "Chart.VerticalBar"]
+    assert chart["data"] == [{"x": "9 Nov", "y": 6.0}, {"x": "16 Nov", "y": 1.2}]
+    assert "9 Nov 6.0 days · 16 Nov 1.2 days" in words(chart["fallback"])
+
+
+def test_one_week_needs_no_chart() -> None:
+    """A single number is a sentence."""
+    card = check_of(verdict(), rebuilds=[rebuild()], latencies=replace(TOOK, weeks=TOOK.weeks[:1]))
+    assert "median 2.5 days" in seen(card)
+    assert "Chart" not in json.dumps(card.content)
+
+
+def test_a_long_weekly_card_with_a_chart_keeps_the_budget() -> None:
+    """The chart and the buttons for all of them take their room from the rows."""
+    names = [f"dotnet-{number}" for number in range(200)]
+    rebuilds = [rebuild(id=f"id{number:06}", image=name) for number, name in enumerate(names)]
+    weeks = tuple((NOW - timedelta(weeks=age), timedelta(days=age)) for age in range(12, 0, -1))
+    card = check_of(*map(verdict, names), rebuilds=rebuilds, latencies=replace(TOOK, weeks=weeks))
+    assert length(card) <= BUDGET
+    assert "Chart.VerticalBar" in json.dumps(card.content)
+
+
+def test_why_tells_what_the_check_rests_on() -> None:
+    """Evidence and platform, both digests, first sight, and other tags of the version."""
+    found = verdict(tags=("6.0", "6.0-bullseye-slim-1.3.0", "latest"))
+    for card in (check_of(found, rebuilds=[rebuild()]), status_card_of(found)):
+        text = words(card.content)
+        assert "The base moved for linux/amd64 (label)." in text
+        assert digest("old") in text
+        assert digest("new") in text
+        assert "This base was first seen {{DATE(2026-11-23T06:00:00Z,SHORT)}}" in text
+        assert "another one last {{DATE(2026-11-16T06:00:00Z,SHORT)}}" in text
+        assert "The same image in ECR: 6.0, latest." in text
+    assert "(2 days ago)" in words(status_card_of(found).content)
 
 
 def test_everything_that_waits_is_decided_at_once_for_this_check_only() -> None:

@@ -39,6 +39,7 @@ class Verdict:
 
     The base moved to `current_digest` after `moved_after` (when a check last saw another digest; None when none
     ever did) and not later than `first_seen`.
+    `tags` are all those of the newest version in ECR.
     `rebuild_id` is the rebuild this finding led to or met, None when there is none.
     `unknown_since` is when the image could not be checked for the first time; it stays on what is found afterwards
     until that is told. `outage_told` is whether those who are told about the image know of it.
@@ -54,11 +55,17 @@ class Verdict:
     version_tag: str | None = None
     pushed_at: datetime | None = None
     size: int | None = None
+    tags: tuple[str, ...] = ()
     first_seen: datetime | None = None
     moved_after: datetime | None = None
     rebuild_id: str | None = None
     unknown_since: datetime | None = None
     outage_told: bool = False
+
+    @property
+    def why(self) -> str:
+        """The reason with the evidence it rests on: `the base moved for linux/amd64 (label)`."""
+        return self.reason if self.evidence is Evidence.NONE else f"{self.reason} ({self.evidence})"
 
     def after(self, before: "Verdict | None", now: datetime) -> "Verdict":
         """The same finding with what the one before it knew of an outage."""

@@ -77,6 +77,12 @@ class Conversation:
         """Whether it is told about a rebuild as it is now."""
         return self.wants(rebuild.image) and (not self.failures_only or rebuild.state is State.FAILED)
 
+    def images_of(self, check: Check) -> list[str]:
+        """The images that a check's card shows here; empty is all of them, as where the check was asked for."""
+        if check.conversation_id == self.id:
+            return []
+        return [verdict.name for verdict in check.verdicts if self.wants(verdict.name)]
+
     def wants_check(self, check: Check, images: Collection[str]) -> bool:
         """Whether it is told about a check that has something to say about these images.
 

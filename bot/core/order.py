@@ -123,7 +123,11 @@ class Order:
         if parent is None or parent.is_open:
             return
         if parent.state is State.SUCCEEDED and parent.pushed_digest:
-            await self._save(child, replace(child, waits_for="", new_digest=parent.pushed_digest), "go on")
+            seen = parent.run_finished_at or self._clock.now()
+            ready = replace(
+                child, waits_for="", new_digest=parent.pushed_digest, base_seen_at=seen, base_before_at=None
+            )
+            await self._save(child, ready, "go on")
         elif parent.state is not State.SUPERSEDED:
             await self._end(child, State.CANCELLED, _skipped(parent))
         elif child.cause is Cause.PARENT:

@@ -138,6 +138,9 @@ class Store(Protocol):
         Only those that are older than `before`, and without the first `skip`.
         """
 
+    async def succeeded(self, since: datetime) -> list[Rebuild]:
+        """The rebuilds that ended in ECR since then, in no order; also some earlier ones."""
+
     async def rejected(self, image: str) -> Rebuild | None:
         """The newest rebuild of this image that a person rejected."""
 
@@ -255,6 +258,8 @@ class CardStore(Protocol):
     async def rebuilds_by_id(self, ids: Iterable[str]) -> dict[str, Rebuild]: ...
 
     async def following(self, rebuild_id: str) -> list[Rebuild]: ...
+
+    async def succeeded(self, since: datetime) -> list[Rebuild]: ...
 
     async def holds(self) -> dict[str, Hold]: ...
 

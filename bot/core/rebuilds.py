@@ -172,6 +172,9 @@ class Rebuild:
     after: str | None = None  # the rebuild of the parent image that this one came with
     waits_for: str = ""  # the parent image, as long as that rebuild has not ended: what it pushes is the base
     offered: bool = False  # whether the images based on this one have been asked for
+    found: str = ""  # what the check found, and by which evidence
+    base_seen_at: datetime | None = None  # when the new base was seen first; None when there is none
+    base_before_at: datetime | None = None  # when another one was seen last before
     version_tag: str | None = None
     run_id: int | None = None
     run_number: str = ""

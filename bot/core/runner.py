@@ -192,6 +192,8 @@ class Runner:
     async def _ask_again(self, rebuild: Rebuild, image: PlatformImage, verdict: Verdict) -> None:
         """An approval is for a digest: the base moved since, so a new question takes its place."""
         now = self._clock.now()
+        digests = {verdict.base: verdict.current_digest} if verdict.current_digest else {}
+        sighting = (await self._store.seen(digests, now)).get(verdict.base)
         asked = replace(
             rebuild,
             id=new_id(),
@@ -199,6 +201,9 @@ class Runner:
             cause=Cause.BASE_MOVED,
             new_digest=verdict.current_digest,
             old_digest=verdict.recorded_digest,
+            found=verdict.why,
+            base_seen_at=sighting.first_seen if sighting else None,
+            base_before_at=sighting.other_last_seen if sighting else None,
             after=None,
             offered=False,
             votes=(),

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from bot.core.audit import system_entry
 from bot.core.checker import Checker
-from bot.core.checks import Verdict
-from bot.core.conversations import Subject
+from bot.core.checks import Status, Verdict
+from bot.core.conversations import Conversation, Subject
 from bot.core.holds import Hold, HoldKind, in_force
 from bot.core.images import PlatformImage
 from bot.core.order import parents_first
@@ -271,6 +271,7 @@ class Service:
             cause=Cause.REQUESTED,
             base=str(self._checker.base(image)),
             old_digest=latest[1].recorded_digest if latest else None,
+            base_seen_at=latest[1].first_seen if latest and latest[1].status is Status.STALE else None,
             reason=reason,
             conversation_id=conversation_id,
             requested_by=person,
@@ -464,20 +465,27 @@ class Service:
         """What waits for an approval, oldest first."""
         return await self._store.rebuilds(states={State.AWAITING_APPROVAL})
 
-    async def waiting(self, *, check: int | None = None, after: str | None = None) -> list[Rebuild]:
-        """What waits for an approval, parents before children: of one check, of one parent's rebuild, or all of it."""
+    async def waiting(self, *, check: int | None, after: str | None, told: Conversation) -> list[Rebuild]:
+        """What waits for an approval, parents before children: of one check, of one parent's rebuild, or all of it.
+
+        Of a check only what its card shows in the conversation that is `told`.
+        """
         if after is not None:
             found = await self._store.following(after)
         elif check is not None:
-            found = await self._of_check(check)
+            found = await self._of_check(check, told)
         else:
             found = await self.pending()
         by_image = {rebuild.image: rebuild for rebuild in found if rebuild.state is State.AWAITING_APPROVAL}
         return [by_image[name] for name in parents_first(by_image, self.catalog)]
 
-    async def _of_check(self, check_id: int) -> list[Rebuild]:
+    async def _of_check(self, check_id: int, told: Conversation) -> list[Rebuild]:
         check = await self._store.check(check_id)
-        ids = [verdict.rebuild_id for verdict in check.verdicts if verdict.rebuild_id] if check else []
+        if check is None:
+            return []
+        shown = told.images_of(check)
+        needy = [verdict for verdict in check.verdicts if not shown or verdict.name in shown]
+        ids = [verdict.rebuild_id for verdict in needy if verdict.rebuild_id]
         found = await self._store.rebuilds_by_id(ids)
         return [found[id_] for id_ in ids if id_ in found]
 

@@ -49,6 +49,7 @@ async def judge(
         version_tag=published.version_tag,
         pushed_at=published.pushed_at,
         size=published.size,
+        tags=published.tags,
     )
 
 

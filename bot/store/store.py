@@ -29,6 +29,7 @@ from bot.store import tables as t
 KEY, EXAMPLE = "SHIPSHAPE_DATABASE_URL", "sqlite+aiosqlite:///shipshape.db"
 AUDIT_PAGE = 500
 CLAIM_LEASE = timedelta(minutes=10)  # after that a replica that claimed a slot is taken to be dead
+LONGEST_LIFE = timedelta(days=120)  # from question to end: nearly all of it may be waiting for an approval
 MIGRATION_LOCK = 7_467_747_274  # any number that nobody else locks in this database
 
 
@@ -164,6 +165,11 @@ class SqlStore:
             same_time = (columns.created_at == before.created_at) & (columns.id < before.id)
             query = query.where(or_(columns.created_at < before.created_at, same_time))
         return [_decode(row.body, Rebuild) for row in await self._rows(query)]
+
+    async def succeeded(self, since: datetime) -> list[Rebuild]:
+        columns = t.rebuilds.c
+        where = (columns.state == State.SUCCEEDED, columns.created_at >= since - LONGEST_LIFE)
+        return [_decode(row.body, Rebuild) for row in await self._rows(select(columns.body).where(*where))]
 
     async def rejected(self, image: str) -> Rebuild | None:
         columns = t.rebuilds.c

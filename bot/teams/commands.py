@@ -195,10 +195,8 @@ async def rebuild(ask: Ask) -> Card | None:
 async def _waiting(ask: Ask) -> list[Rebuild]:
     """What `all` means: what the card asks that was pressed, or else everything that waits. Raises CommandError."""
     check, after = ask.data.get("check", ""), ask.data.get("after")
-    waiting = await ask.desk.service.waiting(check=int(check) if check.isdecimal() else None, after=after)
-    if check:  # its card shows the images of the conversation
-        shown = (await _told(ask)).images
-        waiting = [rebuild for rebuild in waiting if not shown or rebuild.image in shown]
+    scope = int(check) if check.isdecimal() else None
+    waiting = await ask.desk.service.waiting(check=scope, after=after, told=await _told(ask))
     if not waiting:
         raise CommandError("Nothing on this card waits any more." if check or after else "Nothing is waiting.")
     return waiting

@@ -6,6 +6,7 @@ from bot.core.checks import Check
 from bot.core.conversations import Conversation, Subject
 from bot.core.holds import in_force
 from bot.core.images import PlatformImage
+from bot.core.latency import WEEK, WEEKS, Latencies, latencies
 from bot.core.ports import CardStore, Clock
 from bot.core.rebuilds import Person, Rebuild
 from bot.teams.audiences import Audiences
@@ -39,7 +40,7 @@ class Drawings:
         if check is None:
             return None
         rebuilds = await self._store.rebuilds_by_id(v.rebuild_id for v in check.verdicts if v.rebuild_id)
-        images, now = _rows_for(place, check), self._clock.now()
+        images, now = place.images_of(check), self._clock.now()
         shown = [rebuild for rebuild in rebuilds.values() if not images or rebuild.image in images]
         return check_card(
             check,
@@ -48,6 +49,7 @@ class Drawings:
             images=images,
             holds=in_force(await self._store.holds(), now),
             audience=await self._audience(shown, place, viewer),
+            latencies=await self._latencies(check),
             now=now,
         )
 
@@ -65,9 +67,8 @@ class Drawings:
         asked = {rebuild.image for rebuild in rebuilds if decidable(rebuild, now) and rebuild.image in self._catalog}
         return await self._audiences.of(place, sorted(asked), viewer)
 
-
-def _rows_for(place: Conversation, check: Check) -> list[str]:
-    """The images of a check that a conversation is told about: where it was asked for, all of them."""
-    if check.conversation_id == place.id:
-        return []
-    return [verdict.name for verdict in check.verdicts if place.wants(verdict.name)]
+    async def _latencies(self, check: Check) -> Latencies | None:
+        """What the weekly card says about the weeks before it, and says still when it is edited later."""
+        if check.slot is None or check.partial:
+            return None
+        return latencies(await self._store.succeeded(check.checked_at - WEEKS * WEEK), check.checked_at)

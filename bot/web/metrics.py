@@ -5,15 +5,17 @@ from collections import Counter as Tally
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from bot.core.checks import Status
-from bot.core.ports import ImageRepository, Registry, Store
+from bot.core.latency import WEEK, WEEKS, latencies
+from bot.core.ports import Clock, ImageRepository, Registry, Store
 from bot.core.rebuilds import OPEN
 
 
 class Metrics:
     """Few names, few labels. https://prometheus.io/docs/practices/naming/"""
 
-    def __init__(self, store: Store, registry: Registry, repository: ImageRepository) -> None:
+    def __init__(self, store: Store, registry: Registry, repository: ImageRepository, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._collectors = own = CollectorRegistry()
         requests = Gauge("shipshape_peer_requests_total", "Requests sent to a peer", ["peer"], registry=own)
         requests.labels("registry").set_function(lambda: registry.requests)
@@ -25,6 +27,12 @@ class Metrics:
         self._open = Gauge("shipshape_open_rebuilds", "Rebuilds that have not ended", ["state"], registry=own)
         self._reach = Gauge(
             "shipshape_conversations", "Conversations that are told about checks and rebuilds", ["state"], registry=own
+        )
+        self._latency = Gauge(
+            "shipshape_patch_latency_seconds",
+            f"From the first sight of a new base to the version in ECR, over {WEEKS} weeks",
+            ["quantile"],
+            registry=own,
         )
         self._checked = Gauge("shipshape_last_check_timestamp_seconds", "When the last check was done", registry=own)
 
@@ -39,6 +47,11 @@ class Metrics:
         reachable, gone = await self._store.reach()
         self._reach.labels("reachable").set(reachable)
         self._reach.labels("gone").set(gone)
+        now = self._clock.now()
+        self._latency.clear()  # no number is better than an old one
+        if took := latencies(await self._store.succeeded(now - WEEKS * WEEK), now):
+            self._latency.labels("0.5").set(took.median.total_seconds())
+            self._latency.labels("1").set(took.worst.took.total_seconds())
         if latest := await self._store.latest_check():
             self._checked.set(latest.checked_at.timestamp())
         return generate_latest(self._collectors)

@@ -7,10 +7,11 @@ from types import MappingProxyType
 
 from microsoft_teams.cards.core import Action, CardElement, Container, TextRun
 
-from bot.core.checks import Check, Evidence, Status, Verdict
+from bot.core.checks import Check, Status, Verdict
 from bot.core.conversations import Subject
 from bot.core.holds import Hold
 from bot.core.images import Mode, PlatformImage
+from bot.core.latency import Latencies
 from bot.core.rebuilds import ENDED, Rebuild, State
 from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
 from bot.teams.cards.card import (
@@ -28,9 +29,11 @@ from bot.teams.cards.card import (
     weight,
 )
 from bot.teams.cards.decisions import approve, approve_all, comment, hold, reject, reject_all, release, snooze
+from bot.teams.cards.explain import explanation
 from bot.teams.cards.formats import Safe, clean, day, moment, time
 from bot.teams.cards.hold import hold_line
-from bot.teams.cards.states import FOUND, approvals, capital, decidable, digests, ending, row, standing, whole
+from bot.teams.cards.latency import latency_rows
+from bot.teams.cards.states import FOUND, approvals, capital, decidable, digests, ending, row, standing
 
 MOST_MENDED = 8
 ORDER = (Status.STALE, Status.UNBUILT, Status.UNKNOWN)
@@ -64,11 +67,12 @@ def check_card(
     images: Collection[str] = (),
     holds: Mapping[str, Hold] = MappingProxyType({}),
     audience: Audience = EVERYBODY,
+    latencies: Latencies | None = None,
     now: datetime,
 ) -> Card:
     """The card of one check. `rebuilds` are those its verdicts name, by id; `images` restricts the rows.
 
-    `holds` are those in force, by image.
+    `holds` are those in force, by image; `latencies` is what the weekly card tells.
     """
     at = check.slot or check.checked_at
     weekly = check.slot is not None and not check.partial
@@ -96,9 +100,10 @@ def check_card(
     counts = [(status, sum(verdict.status is status for verdict in verdicts)) for status in (*ORDER, Status.FRESH)]
     top = [heading(*title), _counts(counts), *mended]
     again = refresh(Subject.CHECK, str(check.id), audience)
+    took = latency_rows(latencies) if latencies else []
     decisions = _all_at_once(check, [finding for finding in findings if finding.decides], now)
-    taken = [weight(element) for element in mended] + [weight(action) for action in decisions]
-    rows = _rows(findings, now, ROOM - sum(taken) - (weight(again) if again else 0))
+    taken = [*map(weight, [*mended, *took]), *map(weight, decisions), weight(again) if again else 0]
+    rows = _rows(findings, now, ROOM - sum(taken))
     left = len(findings) - len(rows)
     actions = [
         view(Subject.CHECK, str(check.id), audience),
@@ -106,7 +111,7 @@ def check_card(
         button("Show all", "list") if left else None,
     ]
     toast = _toast(name, findings, counts, now)
-    return card(toast, [*top, *rows, *more(left, "list")], actions, refresh=again)
+    return card(toast, [*top, *rows, *more(left, "list"), *took], actions, refresh=again)
 
 
 def _mended(check: Check, verdicts: Sequence[Verdict]) -> list[CardElement]:
@@ -267,11 +272,7 @@ def _actions(finding: Finding, now: datetime) -> list[Action | None]:
 
 def _details(finding: Finding, now: datetime) -> list[CardElement]:
     verdict = finding.verdict
-    source = f" ({verdict.evidence})" if verdict.evidence is not Evidence.NONE else ""
-    lines: list[CardElement] = [line(capital(verdict.reason), f"{source}.")]
-    if verdict.version_tag and verdict.recorded_digest:
-        lines += whole(f"{verdict.version_tag} is built on", verdict.recorded_digest)
-    lines += whole(f"{verdict.base} is now", verdict.current_digest)
+    lines = explanation(verdict)
     if finding.hold is None and finding.decides:
         lines.append(action_set(snooze(verdict.name), hold(verdict.name)))
     if finding.rebuild and finding.rebuild.expires_at:

@@ -15,6 +15,7 @@ from bot.teams.cards.children import family
 from bot.teams.cards.decisions import approve, cancel, comment, reject, start_now
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
 from bot.teams.cards.hold import hold_line
+from bot.teams.cards.latency import way
 from bot.teams.cards.states import (
     approvals,
     asked,
@@ -193,17 +194,26 @@ def _footer(rebuild: Rebuild, image: PlatformImage | None) -> CardElement:
 def _details(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]:
     lines: list[CardElement] = [
         *_anew(rebuild),
+        *([line(_sentence(rebuild.found))] if rebuild.found else []),
         line(*asked(rebuild), "."),
         *(_act("Approved by ", vote) for vote in rebuild.votes[:MOST_VOTES]),
         *([_act("Started outside its maintenance window by ", rebuild.override)] if rebuild.override else []),
         line("Base: ", run(clean(rebuild.base, 200), mono=True, subtle=True)),
         *whole("Base before", rebuild.old_digest),
         *whole("Base now", rebuild.new_digest),
+        *_seen(rebuild),
     ]
     if image and rebuild.version_tag:
         lines.append(line("Image: ", run(clean(str(image.reference(rebuild.version_tag))), mono=True, subtle=True)))
     lines += whole("Pushed", rebuild.pushed_digest)
     return [*lines, line(f"Rebuild {rebuild.id}.")]
+
+
+def _seen(rebuild: Rebuild) -> list[CardElement]:
+    if rebuild.base_seen_at is None or rebuild.state is State.SUCCEEDED:
+        return way(rebuild)
+    before = [", another one last ", moment(rebuild.base_before_at)] if rebuild.base_before_at else []
+    return [line("The new base was first seen ", moment(rebuild.base_seen_at), *before, ".", subtle=True)]
 
 
 def _anew(rebuild: Rebuild) -> list[CardElement]:

@@ -4,15 +4,16 @@ from datetime import datetime
 
 from microsoft_teams.cards.core import Action, CardElement, ContainerStyle, Fact, FactSet
 
-from bot.core.checks import Evidence, Status, Verdict
+from bot.core.checks import Status, Verdict
 from bot.core.images import PlatformImage
 from bot.core.rebuilds import Rebuild, State
 from bot.core.service import ImageStatus
 from bot.teams.cards.card import Card, action_set, band, button, card, details, heading, line, link, run
 from bot.teams.cards.decisions import approve, hold, reject, release, snooze
+from bot.teams.cards.explain import explanation
 from bot.teams.cards.formats import Safe, clean, day, escape, moment, size
 from bot.teams.cards.hold import WORDS, hold_line
-from bot.teams.cards.states import approvals, decidable, found, standing, whole, windows_of
+from bot.teams.cards.states import approvals, decidable, found, standing, windows_of
 
 STYLES: dict[Status, ContainerStyle] = {
     Status.FRESH: "good",
@@ -84,11 +85,7 @@ def _brief(rebuild: Rebuild, image: PlatformImage) -> str:
 
 
 def _details(image: PlatformImage, verdict: Verdict | None, now: datetime) -> list[CardElement]:
-    lines: list[CardElement] = []
-    if verdict:
-        source = f" ({verdict.evidence})" if verdict.evidence is not Evidence.NONE else ""
-        lines.append(line(f"{clean(verdict.reason)}{source}"))
-        lines += [*whole("Built on", verdict.recorded_digest), *whole("Now", verdict.current_digest)]
+    lines = explanation(verdict, now) if verdict else []
     who = ", ".join(sorted(image.approval.approvers)) or "nobody"
     return [
         *lines,

@@ -1,0 +1,56 @@
+"""How long updates take, on the weekly card: a sentence, and a chart of the weeks for those who look closer."""
+
+from datetime import datetime, timedelta
+
+from microsoft_teams.cards.core import CardElement, VerticalBarChart, VerticalBarChartDataValue
+
+from bot.core.latency import WEEKS, Latencies, patch_latency
+from bot.core.rebuilds import Rebuild
+from bot.teams.cards.card import line
+from bot.teams.cards.formats import moment, plural
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+def latency_rows(latencies: Latencies) -> list[CardElement]:
+    """The chart comes with its numbers as text, for clients that have no charts."""
+    told = (
+        f"From new base to ECR, last {WEEKS} weeks: median {span(latencies.median)}, "
+        f"worst {span(latencies.worst.took)} ({latencies.worst.image}); {plural(latencies.count, 'update')}."
+    )
+    rows: list[CardElement] = [line(told, subtle=True, separator=True, spacing="Medium")]
+    return [*rows, _chart(latencies)] if len(latencies.weeks) > 1 else rows
+
+
+def _chart(latencies: Latencies) -> CardElement:
+    unit, name = (DAY, "days") if latencies.median >= DAY else (HOUR, "hours")
+    weeks = [(f"{first.day} {first:%b}", took) for first, took in latencies.weeks]
+    text = line("Median by week: ", " · ".join(f"{week} {span(took)}" for week, took in weeks), subtle=True)
+    bars = [VerticalBarChartDataValue(x=week, y=round(took / unit, 1)) for week, took in weeks]
+    title = f"Median {name} from new base to ECR, by week"
+    return VerticalBarChart(title=title, show_title=True, color="categoricalBlue", data=bars, fallback=text)
+
+
+def way(rebuild: Rebuild) -> list[CardElement]:
+    """How an update came to ECR, step by step; nothing for other rebuilds."""
+    took, seen = patch_latency(rebuild), rebuild.base_seen_at
+    if took is None or seen is None:
+        return []
+    steps, before = [], seen
+    for step, at in _steps(rebuild):
+        steps.append(f"{step} after {span(at - before)}" if at - before >= MINUTE else f"{step} at once")
+        before = at
+    return [line("New base first seen ", moment(seen), f", {', '.join(steps)}: {span(took)} in all.", subtle=True)]
+
+
+def _steps(rebuild: Rebuild) -> list[tuple[str, datetime]]:
+    moments = [("asked", rebuild.created_at), ("approved", rebuild.approved_at), ("in ECR", rebuild.run_finished_at)]
+    return [(step, at) for step, at in moments if at]
+
+
+def span(took: timedelta) -> str:
+    """`2.1 days`, `5.3 hours` or `12 minutes`."""
+    for unit, length in (("days", DAY), ("hours", HOUR)):
+        if took >= length:
+            return f"{took / length:.1f} {unit}"
+    return plural(round(took.total_seconds() / 60), "minute")
