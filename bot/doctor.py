@@ -119,4 +119,4 @@ async def _pipeline(pipelines: AzurePipelines, pipeline: PipelineReference) -> s
 
 
 async def _events(events: EcrEvents) -> str:
-    return f"about {await events.waiting()} messages wait in the queue"
+    return f"messages in the queue: about {await events.waiting()}"

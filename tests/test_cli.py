@@ -285,6 +285,18 @@ async def test_doctor_names_what_is_ill(world: LocalWorld, env: Environment, tmp
     assert f"ok    ECR of {SDK}" in done.out
 
 
+async def test_doctor_looks_at_the_queue_of_events(world: LocalWorld, env: Environment) -> None:
+    """How many messages wait in it; and a queue that is not there is a failure with a plain reason."""
+    queue_url = world.ecr.open_queue()
+    world.ecr.send(queue_url, "{}")
+    well, ill = await asyncio.gather(
+        shipshape("doctor", env={**env, "SHIPSHAPE_ECR_EVENTS_QUEUE_URL": queue_url}),
+        shipshape("doctor", env={**env, "SHIPSHAPE_ECR_EVENTS_QUEUE_URL": f"{queue_url}-misspelt"}),
+    )
+    assert (well.code, well.out.splitlines()[-1]) == (0, "ok    events of ECR: messages in the queue: about 1")
+    assert (ill.code, ill.out.splitlines()[-1]) == (1, "FAIL  events of ECR: SQS has no queue ecr-events-misspelt")
+
+
 async def test_doctor_of_settings_and_catalog(bare: Environment, tmp_path: Path) -> None:
     """What is missing in the settings and what is wrong in the catalog are told together."""
     (tmp_path / "catalog.yml").write_text("images: {}\n")

@@ -171,7 +171,9 @@ def test_all_mistakes_are_told_at_once(problems: Problems) -> None:
     ]
 
 
-@pytest.mark.parametrize("key", ["AZURE_DEVOPS_URL", "BOT_LOGIN_URL", "BOT_OPENID_METADATA_URL"])
+@pytest.mark.parametrize(
+    "key", ["AZURE_DEVOPS_URL", "BOT_LOGIN_URL", "BOT_OPENID_METADATA_URL", "ECR_EVENTS_QUEUE_URL"]
+)
 def test_https_is_asked_for(given: Given, problems: Problems, key: str) -> None:
     """What carries a token or says whom to trust has to be https; plain http is fine on this machine only."""
     http = f"SHIPSHAPE_{key}: has to start with https:// (plain http only on loopback)"

@@ -1,16 +1,22 @@
 """What the events of ECR say: the examples of Amazon's documentation, and what anybody else may send."""
 
 import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.clients.ecr_events import decode
-from bot.core.repository_events import EventKind
-from bot.errors import Malformed
+from bot.clients.ecr_events import EcrEvents, decode
+from bot.core.hints import Outcome
+from bot.core.repository_events import EventKind, RepositoryEvent
+from bot.errors import Malformed, NotFound, PeerError, PeerRefused, PeerUnavailable
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "contracts" / "aws"
 DIGEST = "sha256:7f5b2640fe6fb4f46592dfd3410c4a79dac4f89e4782432e0378abcd1234"
@@ -122,3 +128,102 @@ def test_nothing_else_can_happen(body: str) -> None:
         decode(body)
     except Malformed:
         return
+
+
+# The queue's own answers
+
+
+@asynccontextmanager
+async def sqs(status: int, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EcrEvents]:
+    """A queue that answers everything alike. https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html"""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(body, status=status, content_type="application/x-amz-json-1.0")
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    async with TestServer(app) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", str(server.make_url("")))
+        events = EcrEvents("https://sqs.eu-west-1.amazonaws.com/123456789012/shipshape-ecr-events")
+        yield events
+        await events.close()
+
+
+async def ignore(_: RepositoryEvent) -> Outcome:
+    return Outcome.IGNORED
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "told"),
+    [
+        (
+            403,
+            {"__type": "com.amazonaws.sqs#AccessDenied", "message": "very-secret is not authorized"},
+            PeerRefused,
+            "SQS refused ReceiveMessage of shipshape-ecr-events (AccessDenied)",
+        ),
+        (
+            400,
+            {"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no"},
+            NotFound,
+            "SQS has no queue shipshape-ecr-events",
+        ),
+        (
+            503,
+            {"__type": "ServiceUnavailable", "message": "no"},
+            PeerUnavailable,
+            "SQS could not do ReceiveMessage of shipshape-ecr-events (ServiceUnavailable)",
+        ),
+        (200, {"Messages": [{"MessageId": 7}]}, PeerUnavailable, "SQS could not be asked (ValidationError)"),
+    ],
+    ids=["no permission", "no queue", "unavailable", "nonsense"],
+)
+async def test_what_the_queue_answers(
+    monkeypatch: pytest.MonkeyPatch,
+    keys: None,
+    status: int,
+    body: dict[str, Any],
+    kind: type[PeerError],
+    told: str,
+) -> None:
+    """Refusals, outages and nonsense are told apart, and no text of Amazon's is repeated."""
+    async with sqs(status, body, monkeypatch) as events:
+        with pytest.raises(PeerError) as raised:
+            await events.read(ignore, lambda outcome: None)
+    assert type(raised.value) is kind
+    assert str(raised.value) == told
+
+
+async def test_without_credentials_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is told plainly."""
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    async with sqs(200, {}, monkeypatch) as events:
+        with pytest.raises(PeerRefused, match="no AWS credentials were found"):
+            await events.waiting()
+
+
+async def test_a_message_whose_taking_breaks_comes_again(monkeypatch: pytest.MonkeyPatch, keys: None) -> None:
+    """A mistake of ours loses no event: the message is not deleted, and the others are."""
+    body = json.loads(inspector())
+    messages = [
+        {"MessageId": str(n), "ReceiptHandle": f"r{n}", "Body": json.dumps(body | {"id": str(n)})} for n in range(3)
+    ]
+    outcomes: list[str] = []
+
+    async def take(event: RepositoryEvent) -> Outcome:
+        if event.id == "1":
+            raise RuntimeError("broken")
+        return Outcome.TAKEN
+
+    async with sqs(200, {"Messages": messages, "Successful": [], "Failed": []}, monkeypatch) as events:
+        await events.read(take, outcomes.append)
+    assert outcomes == ["taken", "later", "taken"]

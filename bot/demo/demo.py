@@ -65,7 +65,8 @@ async def _run(directory: Path, *, fresh: bool, ports: range) -> None:
         world.seed()
         url = f"http://{settings.host}:{settings.port}"
         page = await stack.enter_async_context(_page(directory, f"{url}/api/messages", ports[0]))
-        bot = await stack.enter_async_context(_bot(directory, url, {**own, **world.environment()}))
+        peers = {**world.environment(), "SHIPSHAPE_ECR_EVENTS_QUEUE_URL": world.ecr.open_queue()}
+        bot = await stack.enter_async_context(_bot(directory, url, {**own, **peers}))
         await _until_checked(world)
         _say(*_welcome(settings, page, goes_on=goes_on))
         await asyncio.gather(_story(world, directory, url, page), _until_ended(bot))

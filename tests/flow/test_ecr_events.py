@@ -10,10 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bot.clients.ecr_events import EcrEvents
+from bot.core.rebuilds import State
 from bot.demo.runs import AgentRun
 from bot.demo.world import LocalWorld
-from bot.errors import NotFound
 from tests.conftest import Bot, StartBot
 from tests.peers.teams import ALEX
 
@@ -93,12 +92,31 @@ async def test_a_pushed_image_is_verified_at_once(start_bot: StartBot, world: Lo
         await until_counted(bot, taken=1, ignored=3)  # the floating tags are nobody's business
 
 
+async def test_a_finished_scan_has_its_rebuild_looked_at(
+    start_bot: StartBot, world: LocalWorld, queue_url: str
+) -> None:
+    """A scan of what a rebuild pushed is a hint; one of any other image of the repository is none."""
+    async with listening(start_bot, queue_url) as bot:
+        await bot.teams.personal(ALEX).say(f"rebuild {SDK}")
+        async with asyncio.timeout(20):
+            while not (done := await bot.app.store.rebuilds(states={State.SUCCEEDED})):
+                await bot.app.runner.advance()
+        await until_empty(world, queue_url)
+        before = await counted(bot)
+        scan = {"scan-status": "COMPLETE", "repository-name": "dotnet/sdk", "image-tags": []}
+        for digest in (done[0].pushed_digest, f"sha256:{'0' * 64}"):
+            detail = scan | {"image-digest": digest}
+            world.ecr.send(queue_url, json.dumps(event(detail=detail) | {"detail-type": "ECR Image Scan"}))
+        await until_counted(bot, taken=before.get("taken", 0) + 1, ignored=before["ignored"] + 1)
+
+
 async def test_an_event_that_lies_changes_nothing(start_bot: StartBot, world: LocalWorld, queue_url: str) -> None:
-    """A push that never happened, and the deletion of a tag that is there: ECR is asked, and believed."""
+    """A push that never happened, and deletions of tags that are there: ECR is asked, and believed."""
     async with listening(start_bot, queue_url) as bot:
         world.ecr.send(queue_url, json.dumps(event("PUSH", NEXT)))
-        world.ecr.send(queue_url, json.dumps(event("DELETE", NEWEST)))
-        await until_counted(bot, ignored=2)
+        for tag in (NEWEST, "6.0"):
+            world.ecr.send(queue_url, json.dumps(event("DELETE", tag)))
+        await until_counted(bot, ignored=3)
         assert bot.teams.messages == []
 
 
@@ -285,14 +303,3 @@ async def test_the_end_does_not_wait_for_a_poll(start_bot: StartBot, queue_url: 
         await asyncio.sleep(0.1)
         before = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - before < 5
-
-
-async def test_the_doctor_looks_at_the_queue(world: LocalWorld, queue_url: str) -> None:
-    """How many messages wait; and a queue that is not there is a failure with a plain reason."""
-    world.ecr.send(queue_url, "{}")
-    present, absent = EcrEvents(queue_url), EcrEvents(queue_url + "-misspelt")
-    assert await present.waiting() == 1
-    with pytest.raises(NotFound, match="SQS has no queue ecr-events-misspelt"):
-        await absent.waiting()
-    await present.close()
-    await absent.close()

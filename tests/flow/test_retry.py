@@ -229,3 +229,27 @@ async def test_a_retried_run_can_be_cancelled(bot: Bot) -> None:
     await bot.teams.until(lambda: "cancelled" in card.visible.splitlines()[1], "the card ends")
     answer: dict[str, Any] = await bot.teams.channel().invoke("retry", {"target": SDK})
     assert "Nothing to retry" in answer["value"]
+
+
+async def test_a_notice_of_the_attempt_before_is_no_news(bot: Bot) -> None:
+    """Teams did not take the ring of the failure before the retry succeeded: only the success rings."""
+    bot.script.failing[SDK] = ("Test", ["got 500"])
+    bot.script.gate.clear()
+    bot.move_base(SDK)
+    await bot.next_week()
+    summary = await bot.teams.until_shown(SDK, "waits for approval")
+    await bot.teams.channel().press(summary, "Approve")
+    card = await bot.teams.until_shown(f"{SDK} · building")
+    posts = len(bot.teams.calls)
+    bot.teams.fail_next("POST", 429, headers={"Retry-After": "30"})
+    bot.script.gate.set()
+    await bot.teams.until(lambda: f"{SDK} · test failed" in card.visible, "the failure")
+    await bot.teams.until(lambda: "POST" in {method for method, _ in bot.teams.calls[posts:]}, "the refused ring")
+    bot.script.failing.clear()
+    await bot.teams.channel().press(card, "Retry failed stage")
+    await bot.teams.until(lambda: f"in ECR as {VERSION}" in card.visible, "the card ends in ECR")
+    bot.clock.advance(timedelta(seconds=31))
+    await bot.app.notifier.deliver()
+    await bot.teams.until(lambda: mentions(bot), "a ring")
+    await bot.app.notifier.deliver()
+    assert ["in ECR" in text for text in mentions(bot)] == [True]
