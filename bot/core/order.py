@@ -164,6 +164,12 @@ class Order:
         if idle := [name for name in names if await self._store.open_rebuild(name) is None]:
             await self._look(idle)
 
+    async def look_again(self, rebuild: Rebuild) -> None:
+        """Look at an image that was just rebuilt: its status is told as it is now, and a base that moved meanwhile is
+        asked for now and not in a week.
+        """
+        await self._look([rebuild.image])
+
     def _changed(self) -> None:
         self._wake.cards()
         self._wake.runs()

@@ -379,6 +379,7 @@ class Runner:
         if verdict.status is Status.FRESH:
             await self._order.parent_pushed(found)
             await self._end(found, State.SUCCEEDED, "")
+            await self._order.look_again(found)
         elif verdict.status is Status.STALE:
             built = Digest(verdict.recorded_digest).short if verdict.recorded_digest else "another base"
             await self._end(found, State.FAILED, f"{rebuild.version_tag} is built from {built}, not as approved")

@@ -165,3 +165,28 @@ async def test_a_restart_follows_runs_and_posts_nothing_twice(start_bot: StartBo
         await bot.teams.until_shown("<at>Alex Wilber</at>")
     assert len(bot.teams.messages) == posted + 1
     assert len(bot.runs) == 1
+
+
+async def test_status_tells_of_the_new_version_at_once(bot: Bot) -> None:
+    """After a rebuild nobody waits for Monday to be told that the image is fresh again."""
+    bot.move_base(SDK)
+    await bot.next_week()
+    summary = await bot.teams.until_shown(SDK, "waits for approval")
+    await bot.teams.channel().press(summary, "Approve")
+    await bot.teams.until_shown("<at>Alex Wilber</at>", "in ECR as")
+    await bot.app.runner.advance()
+    answer = await bot.teams.personal(ALEX).ask(f"status {SDK}")
+    assert f"{SDK} · fresh" in answer.visible
+    assert "6.0-bullseye-slim-1.4.0, pushed" in answer.visible
+
+
+async def test_a_base_that_moves_during_the_run_is_asked_for_after_it(bot: Bot) -> None:
+    """What was approved is built, and the base that came meanwhile is asked for at once and not a week later."""
+    bot.script.gate.clear()
+    await bot.teams.channel().say(f"rebuild {SDK}")
+    await bot.teams.until_shown(SDK, "building")
+    newest = bot.move_base(SDK)
+    bot.script.gate.set()
+    await bot.teams.until_shown(f"{SDK} · in ECR as")
+    asked = await bot.teams.until_shown(SDK, "waits for approval", newest[7:19])
+    assert "Approve" in asked.buttons
