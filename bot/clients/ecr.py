@@ -1,7 +1,7 @@
 """ECR, where platform images are pushed.
 
 boto3 blocks, so every call runs in a thread. https://docs.aws.amazon.com/AmazonECR/latest/APIReference/
-The bot needs ecr:DescribeImages, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer.
+The bot needs ecr:DescribeImages, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and ecr:PutImage to move tags.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from bot.errors import NotFound, PeerError, PeerRefused, PeerUnavailable
 
 if TYPE_CHECKING:
     from types_boto3_ecr import ECRClient
-    from types_boto3_ecr.type_defs import DescribeImagesRequestTypeDef
+    from types_boto3_ecr.type_defs import DescribeImagesRequestTypeDef, ImageTypeDef, PutImageRequestTypeDef
 
 PAGE = 1000  # images, the most that ECR allows
 CALLS_IN_FLIGHT = 4  # each holds a thread
@@ -39,6 +39,8 @@ ABSENT = {
     "LayersNotFoundException": "such layer in",
 }
 OVERLOADED = frozenset({"LimitExceededException", "RequestLimitExceeded", "ThrottlingException"})
+UNCHANGED = "ImageAlreadyExistsException"  # the tag points to this digest already
+IMMUTABLE = "ImageTagAlreadyExistsException"
 UPSTREAM = "Upstream"  # in the codes of a pull-through cache whose source fails
 
 Result = TypeVar("Result")
@@ -111,6 +113,14 @@ class EcrRepositories:
         details = await self._details(image)
         return {tag: Digest(detail.digest) for detail in details for tag in detail.tags}
 
+    async def move_tag(self, image: PlatformImage, tag: str, digest: Digest) -> None:
+        """Let a tag point to an image that the repository has; done as well when it does already.
+
+        Raises PeerRefused where tags are immutable, and NotFound when the repository does not have the digest.
+        """
+        found = await self._call(image, partial(_get_image, image, digest))
+        await self._call(image, partial(_put_tag, image, tag, digest, found))
+
     def contents(self, image: PlatformImage) -> RepositoryContents:
         """The documents of the image's repository."""
         return RepositoryContents(
@@ -137,8 +147,8 @@ class EcrRepositories:
         return details
 
     async def _manifest(self, image: PlatformImage, digest: Digest) -> bytes:
-        manifest = await self._call(image, partial(_get_manifest, image, digest))
-        return manifest.encode()
+        found = await self._call(image, partial(_get_image, image, digest))
+        return found["imageManifest"].encode()
 
     async def _config(self, image: PlatformImage, digest: Digest) -> bytes:
         # The URL is signed: it is used byte for byte, and it is a credential.
@@ -207,7 +217,7 @@ def _describe_one(image: PlatformImage, tag: str, ecr: "ECRClient") -> _Detail:
     return _Detail.model_validate(answer["imageDetails"][0])
 
 
-def _get_manifest(image: PlatformImage, digest: Digest, ecr: "ECRClient") -> str:
+def _get_image(image: PlatformImage, digest: Digest, ecr: "ECRClient") -> "ImageTypeDef":
     answer = ecr.batch_get_image(
         registryId=image.registry_id,
         repositoryName=image.repository,
@@ -215,8 +225,29 @@ def _get_manifest(image: PlatformImage, digest: Digest, ecr: "ECRClient") -> str
         acceptedMediaTypes=list(MANIFEST_TYPES),
     )
     if answer["images"]:
-        return answer["images"][0]["imageManifest"]
+        return answer["images"][0]
     raise _withheld(image, digest, answer["failures"][0]["failureCode"])
+
+
+def _put_tag(image: PlatformImage, tag: str, digest: Digest, found: "ImageTypeDef", ecr: "ECRClient") -> None:
+    """The manifest goes back byte for byte, so its digest stays.
+
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-retag.html
+    """
+    request: PutImageRequestTypeDef = {
+        "registryId": image.registry_id,
+        "repositoryName": image.repository,
+        "imageManifest": found["imageManifest"],
+        "imageTag": tag,
+        "imageDigest": digest,
+    }
+    if media_type := found.get("imageManifestMediaType"):
+        request["imageManifestMediaType"] = media_type
+    try:
+        ecr.put_image(**request)
+    except aws.ClientError as error:
+        if error.response.get("Error", {}).get("Code") != UNCHANGED:
+            raise
 
 
 def _get_download_url(image: PlatformImage, digest: Digest, ecr: "ECRClient") -> URL:
@@ -275,6 +306,8 @@ def _answered(error: aws.ClientError, peer: str, repository: str) -> PeerError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in ABSENT:
         return NotFound(f"{peer} has no {ABSENT[code]} {repository}")
+    if code == IMMUTABLE:
+        return PeerRefused(f"the tags of {repository} are immutable in {peer}")
     reason = f"{error.operation_name} of {repository} ({code})"
     if status == 429 or status >= 500 or code in OVERLOADED or UPSTREAM in code:
         return PeerUnavailable(f"{peer} could not do {reason}")

@@ -62,6 +62,12 @@ class ImageRepository(Protocol):
     async def tags(self, image: PlatformImage) -> Mapping[str, Digest]:
         """What every tag of the image's repository points to; empty when the repository is missing."""
 
+    async def move_tag(self, image: PlatformImage, tag: str, digest: Digest) -> None:
+        """Let a tag point to an image that the repository has; done as well when it does already.
+
+        Raises PeerRefused where tags are immutable, and NotFound when the repository does not have the digest.
+        """
+
     def contents(self, image: PlatformImage) -> Contents:
         """The documents of the image's repository."""
 

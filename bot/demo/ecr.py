@@ -11,10 +11,11 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
@@ -23,31 +24,43 @@ from moto.ecr.responses import ECRResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.sqs.models import sqs_backends
 from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
 
+from bot.clients.documents import OCI_MANIFEST
 from bot.core.images import Digest
-from bot.demo.image_builder import BuiltImage
+from bot.demo.image_builder import Blob, BuiltImage
 from bot.demo.registry import LocalRegistry
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
 class LocalEcr:
-    """ECR of one account and region on 127.0.0.1 while entered; `url` is known then. `registry` has to outlive it."""
+    """ECR of one account and region on 127.0.0.1 while entered; `url` is known then. `registry` has to outlive it.
+
+    `calls` has the name of every operation that was asked for, in order. Repositories in `immutable` keep their tags.
+    """
 
     def __init__(
         self, registry: LocalRegistry, *, account: str = "123456789012", region: str = "eu-west-1", port: int = 0
     ) -> None:
         self.url = ""
         self.account, self.region = account, region
+        self.calls: list[str] = []
+        self.immutable: set[str] = set()
         self._registry, self._port = registry, port
         self._queues: set[str] = set()
+        self._failures: list[_Failure] = []
 
     async def __aenter__(self) -> Self:
         ECRResponse.get_download_url_for_layer = _layer_urls(self._registry)  # type: ignore[method-assign, assignment]
+        ECRResponse.put_image = self._put_image()  # type: ignore[method-assign, assignment]
         self.restore()
         sqs_backends[self.account][self.region].reset()
         # moto's own ThreadedMotoServer takes half a second to stop and leaves its socket open.
-        app = DomainDispatcherApplication(create_backend_app)
+        self._moto = DomainDispatcherApplication(create_backend_app)
         handler = MotoRequestHandler
-        self._server = make_server("127.0.0.1", self._port, app, threaded=True, request_handler=handler)
+        self._server = make_server("127.0.0.1", self._port, self._meet, threaded=True, request_handler=handler)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
@@ -129,6 +142,10 @@ class LocalEcr:
         for name in self._queues:
             self.send(name, json.dumps(event))
 
+    def fail_next(self, operation: str, code: str, *, status: int = 400, times: int = 1, after: int = 0) -> None:
+        """Refuse the next `times` calls of an operation, such as PutImage, once `after` of them went through."""
+        self._failures.append(_Failure(operation, code, status, times, after))
+
     def create_repository(self, repository: str) -> None:
         """An empty repository. It is forgotten when the process ends."""
         self._show(repository)
@@ -162,6 +179,57 @@ class LocalEcr:
             images.append(image)
         return images
 
+    def _meet(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html"""
+        operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+        self.calls.append(operation)
+        planned = next((failure for failure in self._failures if failure.meets(operation)), None)
+        if planned is None:
+            answer: Iterable[bytes] = self._moto(environ, start_response)
+            return answer
+        body = json.dumps({"__type": planned.code, "message": "as planned"})
+        response = Response(body, status=planned.status, content_type="application/x-amz-json-1.1")
+        return response(environ, start_response)
+
+    def _put_image(self) -> Callable[[ECRResponse], ActionResult]:
+        """moto's own drops an image with its last tag, and says of an immutable tag what ECR says of an equal one."""
+
+        def put_image(response: ECRResponse) -> ActionResult:
+            repository, tag = response._get_param("repositoryName"), response._get_param("imageTag")
+            name, storage = f"{self.account}/{repository}", self._registry.storage
+            media_type = response._get_param("imageManifestMediaType") or OCI_MANIFEST
+            manifest = Blob(media_type=media_type, content=response._get_param("imageManifest").encode())
+            present = storage.tags(name).get(tag)
+            if present == manifest.digest:
+                raise ServiceException("ImageAlreadyExistsException", f"{tag} is {present} already")
+            if present and repository in self.immutable:
+                raise ServiceException("ImageTagAlreadyExistsException", f"{tag} cannot be moved from {present}")
+            storage.put_manifest(name, manifest, tag)
+            self._show(repository)
+            image = {"imageId": {"imageDigest": manifest.digest, "imageTag": tag}, "repositoryName": repository}
+            return ActionResult({"image": image})
+
+        return put_image
+
+
+@dataclass(slots=True)
+class _Failure:
+    operation: str
+    code: str
+    status: int
+    times: int
+    after: int
+
+    def meets(self, operation: str) -> bool:
+        """Whether this call is one to refuse, which counts it."""
+        if operation != self.operation or self.times == 0:
+            return False
+        if self.after:
+            self.after -= 1
+            return False
+        self.times -= 1
+        return True
+
 
 class _Image(Image):
     """moto's image with the size that ECR counts: the layers, compressed."""
@@ -169,10 +237,6 @@ class _Image(Image):
     def get_image_size_in_bytes(self) -> int | None:
         layers = json.loads(self.image_manifest).get("layers")
         return None if layers is None else sum(layer["size"] for layer in layers)
-
-
-class _LayersNotFoundException(ServiceException):
-    code = "LayersNotFoundException"
 
 
 def _layer_urls(registry: LocalRegistry) -> Callable[[ECRResponse], ActionResult]:
@@ -183,7 +247,7 @@ def _layer_urls(registry: LocalRegistry) -> Callable[[ECRResponse], ActionResult
         self.ecr_backend._get_repository(repository, account)
         digest = Digest(self._get_param("layerDigest"))
         if registry.storage.blob(digest) is None:
-            raise _LayersNotFoundException(f"The layer '{digest}' does not exist")
+            raise ServiceException("LayersNotFoundException", f"The layer '{digest}' does not exist")
         url = f"{registry.url}/v2/{account}/{repository}/blobs/{digest}"
         return ActionResult({"downloadUrl": url, "layerDigest": digest})
 
