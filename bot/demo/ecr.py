@@ -201,9 +201,9 @@ class LocalEcr:
             manifest = Blob(media_type=media_type, content=response._get_param("imageManifest").encode())
             present = storage.tags(name).get(tag)
             if present == manifest.digest:
-                raise ServiceException("ImageAlreadyExistsException", f"{tag} is {present} already")
+                raise _Refused("ImageAlreadyExistsException", f"{tag} is {present} already")
             if present and repository in self.immutable:
-                raise ServiceException("ImageTagAlreadyExistsException", f"{tag} cannot be moved from {present}")
+                raise _Refused("ImageTagAlreadyExistsException", f"{tag} cannot be moved from {present}")
             storage.put_manifest(name, manifest, tag)
             self._show(repository)
             image = {"imageId": {"imageDigest": manifest.digest, "imageTag": tag}, "repositoryName": repository}
@@ -239,6 +239,10 @@ class _Image(Image):
         return None if layers is None else sum(layer["size"] for layer in layers)
 
 
+class _Refused(ServiceException):
+    """An error of ECR by its code. moto looks up the service by the class's module, so it cannot be its own class."""
+
+
 def _layer_urls(registry: LocalRegistry) -> Callable[[ECRResponse], ActionResult]:
     """The one call we need that moto lacks."""
 
@@ -247,7 +251,7 @@ def _layer_urls(registry: LocalRegistry) -> Callable[[ECRResponse], ActionResult
         self.ecr_backend._get_repository(repository, account)
         digest = Digest(self._get_param("layerDigest"))
         if registry.storage.blob(digest) is None:
-            raise ServiceException("LayersNotFoundException", f"The layer '{digest}' does not exist")
+            raise _Refused("LayersNotFoundException", f"The layer '{digest}' does not exist")
         url = f"{registry.url}/v2/{account}/{repository}/blobs/{digest}"
         return ActionResult({"downloadUrl": url, "layerDigest": digest})
 
