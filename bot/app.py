@@ -30,6 +30,7 @@ from bot.core.losses import Losses
 from bot.core.order import Order
 from bot.core.ports import Clock, DocumentCache
 from bot.core.repository_events import RepositoryEvents
+from bot.core.rolling_back import RollbackService
 from bot.core.runner import Pace, Runner
 from bot.core.service import Service
 from bot.core.timetable import Crontab, Timetable
@@ -175,6 +176,7 @@ async def open_app(
             service=service,
             checks=checks,
             holds=HoldService(service, store, clock, wakes),
+            rollbacks=RollbackService(service, store, checker, repository, clock, wakes),
             conversations=store,
             drawings=drawings,
             clock=clock,

@@ -799,7 +799,7 @@ def test_a_rejected_rebuild_says_who_and_why() -> None:
 def test_a_superseded_rebuild_names_its_successor() -> None:
     """The old card leads to the new question."""
     text = seen(rebuild_card(rebuild(State.SUPERSEDED), None, now=NOW))
-    assert "The base moved again. Rebuild h3n8w2ab asks again." in text
+    assert "The base moved again. Its successor is h3n8w2ab." in text
 
 
 def test_who_asked_and_why_is_told() -> None:

@@ -245,7 +245,7 @@ async def test_superseding_is_one_step(store: SqlStore) -> None:
     old = await add(store, question())
     new = question(new_digest=NEWEST)
     ended = replace(old.move(State.SUPERSEDED, MONDAY), successor=new.id)
-    await store.supersede(ended, new, entry(new, "supersede"), (Subject.REBUILD,))
+    await store.supersede(ended, new, entry(new, "supersede"), show=(Subject.REBUILD,))
     assert await store.open_rebuild(SDK) == new
     assert await store.rebuild(old.id) == replace(ended, revision=2)
     assert [card.subject_id for card in await store.due_cards(MONDAY)] == [new.id]

@@ -7,6 +7,7 @@ The bot needs ecr:DescribeImages, ecr:BatchGetImage and ecr:GetDownloadUrlForLay
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -95,7 +96,9 @@ class EcrRepositories:
         """
         details = await self._details(image)
         found = [published for detail in details if (published := _newest(image, detail))]
-        return max(found, key=lambda published: published.version, default=None)
+        newest = max(found, key=lambda published: published.version, default=None)
+        in_use = next((published.version_tag for published in found if image.tag in published.tags), None)
+        return replace(newest, in_use_tag=in_use) if newest else None
 
     async def find(self, image: PlatformImage, tag: str) -> PublishedImage | None:
         """One version tag of the image's line, None when it is not there. Never answered from a listing."""

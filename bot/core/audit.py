@@ -5,7 +5,9 @@ from bot.core.rebuilds import AuditEntry, Rebuild
 
 
 def system_entry(old: Rebuild | None, new: Rebuild, action: str, clock: Clock) -> AuditEntry:
-    """The row for a change that the bot itself made."""
+    """The row for a change that the bot itself made. A rollback is about digests of the image, not of its base."""
+    moved = new.moves[0].old if new.moves else None
+    old_digest, new_digest = (moved, new.target) if new.is_rollback else (new.old_digest, new.new_digest)
     return AuditEntry(
         at=clock.now(),
         actor=None,
@@ -14,7 +16,7 @@ def system_entry(old: Rebuild | None, new: Rebuild, action: str, clock: Clock) -
         rebuild_id=new.id,
         old_state=old.state if old else "",
         new_state=new.state,
-        old_digest=new.old_digest or "",
-        new_digest=new.new_digest or "",
+        old_digest=old_digest or "",
+        new_digest=new_digest or "",
         comment=new.ended_reason or new.reason,
     )

@@ -154,7 +154,7 @@ class CheckService:
         if verdict.status is Status.UNKNOWN or (present and not _replaceable(present)):
             return present
         if verdict.status is Status.FRESH:
-            if present and present.cause is not Cause.REQUESTED:
+            if present and present.cause not in (Cause.REQUESTED, Cause.ROLLBACK):
                 await self._close_needless(present, verdict)
             return None
         if await self._stopped(verdict):
@@ -213,7 +213,7 @@ class CheckService:
     async def _just_tried(self, verdict: Verdict) -> Rebuild | None:
         """The rebuild of this base that failed or was cancelled a short while ago: its card has the Retry."""
         for newest in await self._store.history(verdict.name, 1):
-            vain = newest.state in (State.FAILED, State.CANCELLED) and newest.ended_at
+            vain = newest.state in (State.FAILED, State.CANCELLED) and not newest.is_rollback and newest.ended_at
             skipped = newest.after is not None and newest.new_digest is None
             if (
                 vain

@@ -22,7 +22,10 @@ class HoldKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """What stops an image. `until` is None when only a release ends it; `digest` is the base that a snooze is about."""
+    """What stops an image. `until` is None when only a release ends it; `digest` is the base that a snooze is about.
+
+    `rollback` is the id of the rollback that came with the hold, empty when a person set it.
+    """
 
     image: str
     kind: HoldKind
@@ -31,6 +34,7 @@ class Hold:
     until: datetime | None = None
     reason: str = ""
     digest: Digest | None = None
+    rollback: str = ""
 
     def is_over(self, now: datetime) -> bool:
         return self.until is not None and self.until <= now

@@ -218,6 +218,7 @@ class PublishedImage:
     tags: tuple[str, ...]
     pushed_at: datetime | None
     size: int | None
+    in_use_tag: str | None = None  # the version tag of what the line's own tag points to, None when not known
 
 
 def next_version(newest: Version | None, *, new_base: bool) -> Version:

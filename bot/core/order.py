@@ -102,13 +102,13 @@ class Order:
     async def _line_up(self, rebuild: Rebuild, image: PlatformImage) -> Rebuild:
         """Wait when the rebuild of the image's parent goes ahead."""
         parent = await self._store.open_rebuild(image.parent) if image.parent else None
-        if parent is None or parent.state not in GOES_AHEAD:
+        if parent is None or parent.state not in GOES_AHEAD or parent.is_rollback:
             return rebuild
         return await self._let_wait(rebuild, parent)
 
     async def _let_wait(self, rebuild: Rebuild, parent: Rebuild) -> Rebuild:
         """Unless it has a run, or may have one: then the next check finds what the parent pushed."""
-        begun = rebuild.state in WITH_RUN or rebuild.queue_attempts > 0
+        begun = rebuild.state in WITH_RUN or rebuild.queue_attempts > 0 or rebuild.is_rollback
         if begun or rebuild.after == parent.id:
             return rebuild
         waiting = replace(rebuild, after=parent.id, waits_for=parent.image, problem="", next_attempt_at=None)
@@ -136,10 +136,13 @@ class Order:
             await self._save(child, replace(child, waits_for=""), "go on")
 
     async def _parent(self, child: Rebuild) -> Rebuild | None:
-        """What the child waits for, or whatever took that one's place."""
+        """What the child waits for, or whatever took that one's place. A rollback pushes nothing to wait for."""
         parent = await self._store.rebuild(child.after or "")
         while parent and parent.successor:
-            parent = await self._store.rebuild(parent.successor)
+            successor = await self._store.rebuild(parent.successor)
+            if successor and successor.is_rollback:
+                return parent
+            parent = successor
         return parent
 
     async def _end(self, child: Rebuild, state: State, reason: str) -> None:

@@ -118,7 +118,7 @@ class Store(Protocol):
         Raises Conflict otherwise.
         """
 
-    async def supersede(self, old: Rebuild, new: Rebuild, audit: AuditEntry, show: Collection[Subject] = ()) -> None:
+    async def supersede(self, old: Rebuild, new: Rebuild, *audit: AuditEntry, show: Collection[Subject] = ()) -> None:
         """Save `old`, which has ended, and add `new`, for which `show` counts. Raises Conflict."""
 
     async def rebuild(self, rebuild_id: str) -> Rebuild | None: ...
@@ -148,7 +148,7 @@ class Store(Protocol):
         """The rebuilds that ended in ECR since then, in no order; also some earlier ones."""
 
     async def rejected(self, image: str) -> Rebuild | None:
-        """The newest rebuild of this image that a person rejected."""
+        """The newest rebuild of this image for one digest of the base that a person rejected."""
 
     async def hold(self, image: str) -> Hold | None:
         """What stops the image, also when its time is over and nobody has noticed yet."""

@@ -4,7 +4,8 @@
 
 Every step but the last may end instead: a question is rejected, expires, is superseded or cancelled; an approved
 rebuild is superseded or cancelled; a run fails or is cancelled; what it pushed fails to be verified. A failed rebuild
-is running again when its failed stage is retried in the same run.
+is running again when its failed stage is retried in the same run. A rollback has no run: it goes from approved straight
+to verifying.
 `TRANSITIONS` has it all, and the README draws it. Keep them in step.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from bot.core.images import ApprovalRules, Digest, PipelineReference
+from bot.core.images import ApprovalRules, Digest, PipelineReference, Version
 from bot.core.windows import Windows
 
 ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that read like digits: people type these
@@ -43,7 +44,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.AWAITING_APPROVAL: frozenset(
         {State.APPROVED, State.REJECTED, State.EXPIRED, State.SUPERSEDED, State.CANCELLED}
     ),
-    State.APPROVED: frozenset({State.QUEUED, State.CANCELLED, State.SUPERSEDED}),
+    State.APPROVED: frozenset({State.QUEUED, State.VERIFYING, State.CANCELLED, State.SUPERSEDED}),
     State.QUEUED: frozenset({State.RUNNING, State.VERIFYING, State.FAILED, State.CANCELLED}),
     State.RUNNING: frozenset({State.VERIFYING, State.FAILED, State.CANCELLED}),
     State.VERIFYING: frozenset({State.SUCCEEDED, State.FAILED}),
@@ -61,6 +62,7 @@ class Cause(StrEnum):
     FIRST_BUILD = "first_build"
     REQUESTED = "requested"
     PARENT = "parent"
+    ROLLBACK = "rollback"  # no run: tags move in ECR, from approved straight to verifying
 
 
 class StageState(StrEnum):
@@ -109,6 +111,15 @@ class Stage:
     failed_step: str = ""
     log_id: int | None = None
     errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagMove:
+    """A tag in ECR that a rollback moves from one digest to another."""
+
+    tag: str
+    old: Digest
+    new: Digest
 
 
 class RunState(StrEnum):
@@ -191,6 +202,9 @@ class Rebuild:
     pushed_digest: Digest | None = None
     pushed_size: int | None = None
     previous_size: int | None = None
+    previous_tag: str | None = None  # the version before this one; for a rollback the one that was in use
+    target: Digest | None = None  # of a rollback: what `version_tag` was when it was asked for
+    moves: tuple[TagMove, ...] = ()
     created_at: datetime
     approved_at: datetime | None = None
     queued_at: datetime | None = None
@@ -201,6 +215,21 @@ class Rebuild:
     @property
     def is_open(self) -> bool:
         return self.state in OPEN
+
+    @property
+    def version(self) -> str:
+        """The version in its tag: `1.4.0` of `6.0-bullseye-slim-1.4.0`."""
+        return version_in(self.version_tag)
+
+    @property
+    def is_rollback(self) -> bool:
+        return self.cause is Cause.ROLLBACK
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this rollback leads to a newer version than the one in use: the way back from a rollback."""
+        old, new = Version.parse(version_in(self.previous_tag)), Version.parse(self.version)
+        return bool(old and new and new > old)
 
     @property
     def people(self) -> tuple[Person, ...]:
@@ -248,10 +277,18 @@ class Rebuild:
 
 
 def until_open(rebuild: Rebuild, windows: Windows, now: datetime) -> Rebuild:
-    """The same approved rebuild, waiting while its window is closed and nobody overrode that, else not waiting."""
-    if rebuild.override is None and not windows.is_open(now):
+    """The same approved rebuild, waiting while its window is closed and nobody overrode that, else not waiting.
+
+    A rollback mends something and never waits.
+    """
+    if rebuild.override is None and not rebuild.is_rollback and not windows.is_open(now):
         return replace(rebuild, problem=WINDOW_CLOSED, next_attempt_at=windows.next_open(now))
     return replace(rebuild, problem="", next_attempt_at=None) if rebuild.waits_for_window else rebuild
+
+
+def version_in(tag: str | None) -> str:
+    """`1.4.0` of `6.0-bullseye-slim-1.4.0`; empty without a tag."""
+    return (tag or "").rpartition("-")[2]
 
 
 def new_id() -> str:
@@ -272,13 +309,13 @@ def approval_counts(rules: ApprovalRules, rebuild: Rebuild, person: Person) -> s
     if any(vote.person.id == person.id for vote in rebuild.votes):
         return "You have approved this already; another person has to."
     if not rules.self_approve and rebuild.requested_by and rebuild.requested_by.id == person.id:
-        return "You asked for this rebuild, so somebody else has to approve it."
+        return "You asked for this, so somebody else has to approve it."
     return None
 
 
 def braked(history: Iterable[Rebuild]) -> bool:
     """Whether the newest ended rebuilds (newest first) are failures in a row; a cancelled one does not count."""
-    outcomes = [r.state for r in history if r.state in (State.SUCCEEDED, State.FAILED)]
+    outcomes = [r.state for r in history if r.state in (State.SUCCEEDED, State.FAILED) and not r.is_rollback]
     newest = outcomes[:FAILURES_THAT_BRAKE]
     return len(newest) == FAILURES_THAT_BRAKE and set(newest) == {State.FAILED}
 

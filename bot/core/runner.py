@@ -36,7 +36,8 @@ from bot.core.rebuilds import (
     retry_delay,
     until_open,
 )
-from bot.errors import Conflict, NotFound, PeerError, PeerUnavailable
+from bot.core.rollbacks import Line, move_tags
+from bot.errors import Conflict, NotFound, PeerError, PeerRefused, PeerUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class Runner:
     async def _stopped_by(self, rebuild: Rebuild) -> Hold | None:
         """The hold that ends a rebuild which has no run yet. A snooze is about the question for one digest only."""
         hold = await self._store.hold(rebuild.image)
-        if hold is None or hold.is_over(self._clock.now()):
+        if hold is None or hold.is_over(self._clock.now()) or rebuild.is_rollback:
             return None
         asked = rebuild.state is State.AWAITING_APPROVAL and rebuild.cause is not Cause.REQUESTED
         snoozed = asked and hold.digest in (None, rebuild.new_digest)
@@ -145,7 +146,9 @@ class Runner:
             await self._end(rebuild, State.CANCELLED, f"{rebuild.image} is no longer in the catalog")
             return
         try:
-            if run := await self._run_of_an_earlier_attempt(rebuild, image):
+            if rebuild.is_rollback:
+                await self._begin_rollback(rebuild, image)
+            elif run := await self._run_of_an_earlier_attempt(rebuild, image):
                 await self._record(rebuild, run)
             elif hold := await self._stopped_by(rebuild):
                 await self._end(rebuild, State.SUPERSEDED, str(hold), show=(Subject.REBUILD,))
@@ -187,6 +190,7 @@ class Runner:
             old_digest=rebuild.old_digest or verdict.recorded_digest,
             version_tag=image.version_tag(version),
             previous_size=published.size if published else None,
+            previous_tag=published.version_tag if published else None,
         )
 
     async def _ask_again(self, rebuild: Rebuild, image: PlatformImage, verdict: Verdict) -> None:
@@ -280,7 +284,7 @@ class Runner:
         wait = retry_delay(max(rebuild.queue_attempts, 1), getattr(error, "retry_after_s", None))
         later = replace(rebuild, problem=str(error), next_attempt_at=self._clock.now() + wait)
         if later.problem != rebuild.problem:
-            logger.warning("rebuild %s cannot be queued yet: %s", rebuild.id, error)
+            logger.warning("rebuild %s cannot go on yet: %s", rebuild.id, error)
         await self._store.save_rebuild(later, show=(Subject.REBUILD,))
         self._wake.cards()
 
@@ -362,6 +366,9 @@ class Runner:
 
     async def _verify(self, rebuild: Rebuild) -> None:
         """Succeeded means: ECR has the version tag, and that image is built from the approved digest."""
+        if rebuild.is_rollback:
+            await self._roll_back(rebuild)
+            return
         image = self._catalog.get(rebuild.image)
         if image is None or rebuild.version_tag is None or rebuild.new_digest is None:
             await self._end(rebuild, State.FAILED, f"{rebuild.image} is no longer in the catalog")
@@ -393,6 +400,46 @@ class Runner:
         elif rebuild.problem != reason:
             await self._store.save_rebuild(replace(rebuild, problem=reason))
             self._wake.cards()
+
+    # Rolling back: no run, only tags
+
+    async def _begin_rollback(self, rebuild: Rebuild, image: PlatformImage) -> None:
+        """Write down what is about to move, so that the next pass ends what this one cannot. Raises PeerError."""
+        assert rebuild.target is not None
+        moves = Line(image, await self._repository.tags(image)).moves(rebuild.target)
+        moving = replace(rebuild.move(State.VERIFYING, self._clock.now()), moves=moves)
+        await self._save(rebuild, moving, "move tags", show=(Subject.REBUILD,))
+
+    async def _roll_back(self, rebuild: Rebuild) -> None:
+        """Succeeded means: every floating tag points to the approved digest, and the image is on hold."""
+        image = self._catalog.get(rebuild.image)
+        if image is None:
+            await self._end(rebuild, State.FAILED, f"{rebuild.image} is no longer in the catalog")
+            return
+        if rebuild.next_attempt_at and rebuild.next_attempt_at > self._clock.now():
+            return
+        try:
+            line = await move_tags(self._repository, image, rebuild)
+        except PeerRefused as error:
+            await self._end(rebuild, State.FAILED, str(error))
+        except PeerError as error:
+            await self._try_later(rebuild, error)
+        else:
+            await self._hold_at(rebuild, line)
+            await self._end(rebuild, State.SUCCEEDED, "")
+
+    async def _hold_at(self, rebuild: Rebuild, line: Line) -> None:
+        """Nothing undoes a rollback until somebody releases the image; a way back to the newest version does so."""
+        present, now = await self._store.hold(rebuild.image), self._clock.now()
+        entry = AuditEntry(at=now, actor=None, action="hold", image=rebuild.image, rebuild_id=rebuild.id)
+        if rebuild.target == next(iter(line.versions.values())):
+            if present and present.rollback:
+                await self._store.lift_hold(present, replace(entry, action="release", comment=present.reason))
+        elif present is None or present.rollback != rebuild.id:
+            reason = f"rolled back to {rebuild.version}" + (f": {rebuild.reason}" if rebuild.reason else "")
+            by = rebuild.votes[-1].person
+            hold = Hold(image=rebuild.image, kind=HoldKind.HOLD, by=by, at=now, reason=reason, rollback=rebuild.id)
+            await self._store.set_hold(hold, replace(entry, actor=by, comment=reason))
 
     # Saving
 

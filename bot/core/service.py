@@ -50,6 +50,17 @@ class ImageStatus:
     history: tuple[Rebuild, ...]
     hold: Hold | None = None
 
+    @property
+    def in_use(self) -> str | None:
+        """The version tag that the image's own tag points to, where that is not the newest version."""
+        newest, in_use = (self.verdict.version_tag, self.verdict.in_use_tag) if self.verdict else (None, None)
+        for rebuild in reversed(self.history):
+            later = rebuild.ended_at and self.checked_at and rebuild.ended_at >= self.checked_at
+            if rebuild.state is State.SUCCEEDED and later:
+                in_use = rebuild.version_tag
+                newest = newest if rebuild.is_rollback else in_use
+        return in_use if in_use != newest else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPage:
@@ -123,7 +134,8 @@ class Service:
         image = self._still_there(rebuild)
         await self.must_be_approver(image, person, "approve", rebuild)
         self._must_wait(rebuild)
-        await self._must_not_be_on_hold(image.name)
+        if not rebuild.is_rollback:
+            await self._must_not_be_on_hold(image.name)
         if objection := approval_counts(image.approval, rebuild, person):
             raise CommandError(objection)
         now = self._clock.now()
@@ -228,7 +240,7 @@ class Service:
         if rebuild.requested_by is None or rebuild.requested_by.id != person.id:
             await self.must_be_approver(image, person, "retry", rebuild)
         await self._must_not_be_on_hold(image.name)
-        if rebuild.state is not State.FAILED:
+        if rebuild.state is not State.FAILED or rebuild.is_rollback:
             raise CommandError(f"Nothing to retry: {describe(rebuild)}.")
         newest = (await self._store.history(image.name, 1))[0]
         if newest.id != rebuild.id:
@@ -249,13 +261,15 @@ class Service:
         await self._must_not_be_on_hold(name)
         for _ in range(ATTEMPTS):
             present = await self._store.open_rebuild(image.name)
+            if present and present.is_rollback:
+                raise CommandError(f"First things first: {describe(present)}.")
             try:
                 if present is None:
                     return Requested(
                         rebuild=await self._request(image, person, reason, conversation_id), attached=False
                     )
                 return Requested(
-                    rebuild=await self._attach(image, present, person, reason, conversation_id), attached=True
+                    rebuild=await self.attach(image, present, person, reason, conversation_id), attached=True
                 )
             except Conflict:
                 continue
@@ -278,7 +292,7 @@ class Service:
             created_at=now,
             expires_at=now + image.approval.expires,
         )
-        if image.approval.self_approve and await self._counts_as_approver(image, person):
+        if image.approval.self_approve and await self.counts_as_approver(image, person):
             rebuild = replace(rebuild, votes=(Vote(person=person, at=now, comment=reason),))
             if image.approval.required == 1:
                 rebuild = until_open(rebuild.move(State.APPROVED, now), image.windows, now)
@@ -288,13 +302,13 @@ class Service:
         self._wake.runs()
         return rebuild
 
-    async def _attach(
+    async def attach(
         self, image: PlatformImage, present: Rebuild, person: Person, reason: str, conversation_id: str
     ) -> Rebuild:
         """One active rebuild per image: the wish counts as a vote for a waiting one, and its card is shown here."""
         waiting = present.state is State.AWAITING_APPROVAL
         counts = waiting and not approval_counts(image.approval, present, person)
-        if counts and await self._counts_as_approver(image, person):
+        if counts and await self.counts_as_approver(image, person):
             present = await self._approve(present, person, reason)
         await self._store.show(present, conversation_id)
         self._wake.cards()
@@ -321,7 +335,7 @@ class Service:
                 return True
         return False
 
-    async def _counts_as_approver(self, image: PlatformImage, person: Person) -> bool:
+    async def counts_as_approver(self, image: PlatformImage, person: Person) -> bool:
         """Like `may_approve`; who cannot be checked now asks like anybody else."""
         try:
             return await self.may_approve(image, person)
@@ -366,7 +380,8 @@ class Service:
     def _must_wait(self, rebuild: Rebuild) -> None:
         """A card can be pressed a year later: the row decides, not the button."""
         if rebuild.is_overdue(self._clock.now()):
-            raise CommandError(f"Too late: the request for {rebuild.image} has expired. The next check asks again.")
+            again = "It can be asked for again" if rebuild.is_rollback else "The next check asks again"
+            raise CommandError(f"Too late: the request for {rebuild.image} has expired. {again}.")
         if rebuild.state is not State.AWAITING_APPROVAL:
             raise CommandError(f"Nothing to decide: {describe(rebuild)}.")
 
@@ -515,17 +530,21 @@ def describe(rebuild: Rebuild) -> str:
     who = rebuild.ended_by.name if rebuild.ended_by else ""
     approvers = ", ".join(vote.person.name for vote in rebuild.votes)
     waits = f", and {WINDOW_CLOSED}" if rebuild.waits_for_window else ""
+    verifying = f"is built; {rebuild.version_tag} is being verified"
+    succeeded = f"is in ECR as {rebuild.version_tag}"
+    if rebuild.is_rollback:
+        verifying, succeeded = f"is moving tags to {rebuild.version}", f"has moved the tags to {rebuild.version}"
     texts = {
         State.AWAITING_APPROVAL: "waits for an approval",
         State.APPROVED: f"is approved{f' by {approvers}' if approvers else ''}{waits}",
         State.QUEUED: f"is queued as run {rebuild.run_number}",
         State.RUNNING: f"is under way as run {rebuild.run_number}",
-        State.VERIFYING: f"is built; {rebuild.version_tag} is being verified",
-        State.SUCCEEDED: f"is in ECR as {rebuild.version_tag}",
+        State.VERIFYING: verifying,
+        State.SUCCEEDED: succeeded,
         State.FAILED: f"failed: {rebuild.ended_reason}",
         State.CANCELLED: f"was cancelled: {rebuild.ended_reason}",
         State.REJECTED: f"was rejected by {who}: {rebuild.ended_reason}",
         State.EXPIRED: "expired before anybody decided",
         State.SUPERSEDED: f"was superseded: {rebuild.ended_reason}",
     }
-    return f"rebuild {rebuild.id} of {rebuild.image} {texts[rebuild.state]}"
+    return f"{'rollback' if rebuild.is_rollback else 'rebuild'} {rebuild.id} of {rebuild.image} {texts[rebuild.state]}"

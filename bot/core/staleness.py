@@ -47,6 +47,7 @@ async def judge(
         current_digest=current,
         evidence=worst.evidence,
         version_tag=published.version_tag,
+        in_use_tag=published.in_use_tag,
         pushed_at=published.pushed_at,
         size=published.size,
         tags=published.tags,

@@ -146,6 +146,10 @@ class LocalEcr:
         """Refuse the next `times` calls of an operation, such as PutImage, once `after` of them went through."""
         self._failures.append(_Failure(operation, code, status, times, after))
 
+    def work_again(self) -> None:
+        """Forget what was planned to fail."""
+        self._failures.clear()
+
     def create_repository(self, repository: str) -> None:
         """An empty repository. It is forgotten when the process ends."""
         self._show(repository)

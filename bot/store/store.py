@@ -123,11 +123,11 @@ class SqlStore:
                 await connection.execute(insert(t.audit).values(**_audit_row(audit)))
         return saved
 
-    async def supersede(self, old: Rebuild, new: Rebuild, audit: AuditEntry, show: Collection[Subject] = ()) -> None:
+    async def supersede(self, old: Rebuild, new: Rebuild, *audit: AuditEntry, show: Collection[Subject] = ()) -> None:
         async with self._write() as connection:
             await self._update_rebuild(connection, old)
             await self._insert_rebuild(connection, new, show)
-            await connection.execute(insert(t.audit).values(**_audit_row(audit)))
+            await connection.execute(insert(t.audit).values([_audit_row(entry) for entry in audit]))
 
     async def show(self, rebuild: Rebuild, conversation_id: str) -> None:
         async with self._write() as connection:
@@ -173,7 +173,8 @@ class SqlStore:
 
     async def rejected(self, image: str) -> Rebuild | None:
         columns = t.rebuilds.c
-        query = select(columns.body).where(columns.image == image, columns.state == State.REJECTED)
+        rejected = (columns.state == State.REJECTED, columns.new_digest.is_not(None))
+        query = select(columns.body).where(columns.image == image, *rejected)
         return await self._one_rebuild(query.order_by(columns.created_at.desc()).limit(1))
 
     async def _one_rebuild(self, query: Select[Any]) -> Rebuild | None:

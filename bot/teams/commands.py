@@ -14,6 +14,7 @@ from bot.core.holding import HoldService
 from bot.core.holds import parse_pause
 from bot.core.ports import CardStore, Clock
 from bot.core.rebuilds import WINDOW_CLOSED, Person, Rebuild, State
+from bot.core.rolling_back import RollbackService, Wish
 from bot.core.service import Service, describe
 from bot.core.timetable import Timetable
 from bot.errors import CommandError
@@ -40,6 +41,7 @@ class Desk:
     service: Service
     checks: CheckService
     holds: HoldService
+    rollbacks: RollbackService
     conversations: CardStore
     drawings: Drawings
     clock: Clock
@@ -216,6 +218,8 @@ async def approve(ask: Ask) -> Card:
         return text_card(f"Your approval counts: {len(rebuild.votes)} of {needed} for {rebuild.image}.")
     if rebuild.waits_for_window:
         return text_card(f"Approved. {rebuild.image} {WINDOW_CLOSED}{_opens(rebuild)}. Its card follows it.")
+    if rebuild.is_rollback:
+        return text_card(f"Approved. The tags of {rebuild.image} move to {rebuild.version}; its card follows.")
     return text_card(f"Approved. {rebuild.image} is queued next; its card follows the run.")
 
 
@@ -229,6 +233,8 @@ async def reject(ask: Ask) -> Card:
         return decided_card(outcomes, "rejected")
     which = _rebuild_named(ask, _needs(target, "reject ID or IMAGE reason", "reject dotnet-sdk-8 waits for tests"))
     rebuild = await ask.desk.service.reject(which, ask.person, reason)
+    if rebuild.is_rollback:
+        return text_card(f"Rejected. The tags of {rebuild.image} stay where they are.")
     return text_card(f"Rejected. {rebuild.image} is asked for again when its base moves.")
 
 
@@ -256,6 +262,26 @@ async def retry(ask: Ask) -> Card:
     which = _rebuild_named(ask, _needs(target, "retry ID or IMAGE", "retry dotnet-sdk-8"))
     rebuild = await ask.desk.service.retry(which, ask.person)
     return text_card(f"Retrying. Run {rebuild.run_number} of {rebuild.image} goes on; its card follows.")
+
+
+@command("rollback IMAGE [TAG] [reason …]", "move its tags back to an earlier version, without a build", decides=True)
+async def rollback(ask: Ask) -> Card | None:
+    name, rest = _image_and_rest(ask, "reason", "rollback IMAGE TAG", "rollback dotnet-sdk-8 1.3.0")
+    version, reason = ask.data.get("version", ""), rest
+    if not ask.pressed and ask.desk.rollbacks.looks_like_version(name, _first(rest)[0]):
+        version, reason = _first(rest)
+    wish = Wish(
+        person=ask.person,
+        version=version,
+        reason=reason,
+        instead_of=ask.data.get("instead_of", ""),
+        conversation_id=ask.conversation.id,
+    )
+    requested = await ask.desk.rollbacks.rollback(name, wish)
+    await ask.desk.deliver()
+    if requested.attached:
+        return text_card(f"{_sentence(requested.rebuild)} Its card follows it.")
+    return text_card(f"A rollback of {name} to {requested.rebuild.version} begins.") if ask.pressed else None
 
 
 @command("pending", "what waits for an approval")

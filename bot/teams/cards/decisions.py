@@ -1,5 +1,7 @@
 """The buttons that decide, and their inline forms."""
 
+from collections.abc import Sequence
+
 from microsoft_teams.cards.core import Action, Choice, ChoiceSetInput, TextInput
 
 from bot.core.rebuilds import Rebuild
@@ -39,6 +41,7 @@ def reject_all(title: str, **scope: str) -> Action:
 def cancel(rebuild: Rebuild) -> Action:
     """An inline form, so that nothing is destroyed by one press."""
     told = "The run is stopped in Azure DevOps." if rebuild.run_id else "Nothing has been queued yet."
+    told = "No tag has been moved yet." if rebuild.is_rollback else told
     confirm = button(f"Cancel {rebuild.image}", "cancel", style="destructive", target=rebuild.id)
     return form("Cancel…", [line(told)], confirm)
 
@@ -63,6 +66,25 @@ def hold(image: str) -> Action:
 
 def release(image: str) -> Action:
     return button("Release", "release", target=image)
+
+
+def roll_back(image: str, versions: Sequence[str], *, instead_of: str = "") -> Action | None:
+    """An inline form with a choice of versions, None without any; the reason is what the hold afterwards tells.
+
+    `instead_of` is the version tag in use on this card: when another one is by then, nothing happens.
+    """
+    if not versions:
+        return None
+    told = line("Its tags move back in ECR, without a build, and it stays on hold until somebody releases it.")
+    version = ChoiceSetInput(
+        id=f"version.{image}",
+        label="Version",
+        value=versions[0],
+        choices=[Choice(title=version, value=version) for version in versions],
+    )
+    reason = text_input("reason", image, label="Reason", required="A rollback needs a reason.")
+    confirm = button(f"Roll back {image}", "rollback", target=image, instead_of=instead_of)
+    return form("Roll back…", [told, version, reason], confirm)
 
 
 def start_now(rebuild: Rebuild) -> Action:

@@ -1,16 +1,20 @@
 """What was: rebuilds with their outcome, people, digests and durations, newest first, a page at a time."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from microsoft_teams.cards.core import CardElement, Container, OpenUrlAction, TextRun
 
-from bot.core.rebuilds import Rebuild, State
+from bot.core.images import Version
+from bot.core.rebuilds import Rebuild, State, version_in
 from bot.core.service import HistoryPage
 from bot.teams.cards.card import Card, button, card, fitting, heading, line, link, run
+from bot.teams.cards.decisions import roll_back
 from bot.teams.cards.formats import Safe, age, clean, duration, moment, plural
 from bot.teams.cards.states import approvers, capital, digests, ending, name_of, row, standing
 
 LONGEST_REASON = 120
+MOST_VERSIONS = 8  # to choose from
 IN_DAYS = timedelta(days=2)
 
 
@@ -24,9 +28,21 @@ def history_card(page: HistoryPage, *, name: str | None) -> Card:
         if more and rows
         else None,
         button("Newest", "history", target=name or "") if not page.newest else None,
+        roll_back(name, _earlier(page.rebuilds)) if name and page.newest else None,
         button("Status", "status", target=name) if name else None,
     ]
     return card(told, [heading(told), *rows], actions)
+
+
+def _earlier(rebuilds: Sequence[Rebuild]) -> list[str]:
+    """The versions of an image that its history knows, but the one in use; the one before that comes first."""
+    done = [rebuild for rebuild in rebuilds if rebuild.state is State.SUCCEEDED]
+    tags = [tag for rebuild in done for tag in (rebuild.version_tag, rebuild.previous_tag) if tag]
+    known = {version: None for tag in tags if (version := Version.parse(version_in(tag)))}
+    in_use = Version.parse(done[0].version) if done else None
+    others = sorted((version for version in known if version != in_use), reverse=True)
+    older_first = sorted(others, key=lambda version: bool(in_use and version > in_use))
+    return [str(version) for version in older_first[:MOST_VERSIONS]]
 
 
 def _title(page: HistoryPage) -> str:

@@ -11,6 +11,7 @@ from bot.teams.cards.card import Card, action_set, button, card, details, fittin
 from bot.teams.cards.decisions import approve, reject
 from bot.teams.cards.formats import clean, plural
 from bot.teams.cards.hold import WORDS
+from bot.teams.cards.rollback import moving
 from bot.teams.cards.states import (
     FOUND,
     Standing,
@@ -31,6 +32,7 @@ CAUSES = {
     Cause.FIRST_BUILD: "first build",
     Cause.REQUESTED: "rebuild asked for",
     Cause.PARENT: "follows its parent",
+    Cause.ROLLBACK: "rollback",
 }
 
 
@@ -72,7 +74,9 @@ def pending_card(rebuilds: list[Rebuild], *, now: datetime) -> Card | None:
 
 
 def _question(rebuild: Rebuild, now: datetime) -> CardElement:
-    moved = digests(rebuild.old_digest, rebuild.new_digest) if rebuild.cause is Cause.BASE_MOVED else []
+    moved = moving(rebuild) if rebuild.is_rollback else []
+    if rebuild.cause is Cause.BASE_MOVED:
+        moved = digests(rebuild.old_digest, rebuild.new_digest)
     reason = f"reason: {clean(rebuild.reason, 200)}" if rebuild.reason else ""
     told = " · ".join(filter(None, (approvals(rebuild, None), reason)))
     items: list[CardElement] = [
@@ -87,6 +91,7 @@ def _question(rebuild: Rebuild, now: datetime) -> CardElement:
         rebuild.id,
         *whole("Base before", rebuild.old_digest),
         *whole("Base now", rebuild.new_digest),
+        *whole(clean(rebuild.version_tag or "", 150), rebuild.target),
         line(f"Rebuild {rebuild.id}."),
     )
     actions = action_set(approve(rebuild), reject(rebuild), why)

@@ -8,14 +8,15 @@ from microsoft_teams.cards.core import Action, CardElement, Container, Container
 from bot.core.conversations import Subject
 from bot.core.holds import Hold
 from bot.core.images import PlatformImage
-from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote
+from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote, version_in
 from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
 from bot.teams.cards.card import Card, action_set, band, button, card, details, fitting, heading, line, link, run
 from bot.teams.cards.children import family
-from bot.teams.cards.decisions import approve, cancel, comment, reject, start_now
+from bot.teams.cards.decisions import approve, cancel, comment, reject, roll_back, start_now
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
 from bot.teams.cards.hold import hold_line
 from bot.teams.cards.latency import way
+from bot.teams.cards.rollback import moving, rollback_actions, rollback_details, rollback_result
 from bot.teams.cards.states import (
     approvals,
     asked,
@@ -82,13 +83,14 @@ def _meaning(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]
         case State.AWAITING_APPROVAL:
             return _question(rebuild, image)
         case State.SUCCEEDED:
-            return _result(rebuild)
+            return rollback_result(rebuild) if rebuild.is_rollback else _result(rebuild)
         case State.APPROVED if rebuild.waits_for_window:
             return [*_cause(rebuild), _window(rebuild)]
         case State.EXPIRED:
-            return [line("Nobody decided in time. The next check asks again.")]
+            again = "No tag was moved." if rebuild.is_rollback else "The next check asks again."
+            return [line(f"Nobody decided in time. {again}")]
         case state if state in ENDED:
-            successor = f" Rebuild {rebuild.successor} asks again." if rebuild.successor else ""
+            successor = f" Its successor is {rebuild.successor}." if rebuild.successor else ""
             return [line(_sentence(ending(rebuild)), successor)] if ending(rebuild) else []
         case _:
             return _cause(rebuild) + _trouble(rebuild)
@@ -107,6 +109,8 @@ def _cause(rebuild: Rebuild) -> list[CardElement]:
     if rebuild.waits_for:
         waits = f"Built after {rebuild.waits_for}, on what its rebuild {rebuild.after} pushes."
         return [line(waits), *_reason(rebuild)]
+    if rebuild.is_rollback:
+        return [line(*moving(rebuild)), *_reason(rebuild)]
     told = {
         Cause.BASE_MOVED: "The base moved: ",
         Cause.FIRST_BUILD: "First build, on base ",
@@ -133,6 +137,7 @@ def _trouble(rebuild: Rebuild) -> list[CardElement]:
     if not rebuild.problem:
         return []
     told = "Not verified yet: " if rebuild.state is State.VERIFYING else "Cannot be queued yet: "
+    told = "The tags cannot be moved yet: " if rebuild.is_rollback else told
     again = [" Next try ", time(rebuild.next_attempt_at), "."] if rebuild.next_attempt_at else []
     trouble = line(run(Safe(told), bold=True), _sentence(rebuild.problem), *again)
     return [Container(items=[trouble], style="warning", spacing="Small")]
@@ -192,6 +197,9 @@ def _footer(rebuild: Rebuild, image: PlatformImage | None) -> CardElement:
 
 
 def _details(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]:
+    if rebuild.is_rollback:
+        votes = (_act("Approved by ", vote) for vote in rebuild.votes[:MOST_VOTES])
+        return [line(*asked(rebuild), "."), *votes, *rollback_details(rebuild), line(f"Rollback {rebuild.id}.")]
     lines: list[CardElement] = [
         *_anew(rebuild),
         *([line(_sentence(rebuild.found))] if rebuild.found else []),
@@ -233,6 +241,14 @@ def _actions(rebuild: Rebuild, audience: Audience, now: datetime) -> list[Action
     if decidable(rebuild, now):
         own = [approve(rebuild), reject(rebuild)] if audience.decides(rebuild.image) else []
         return [*own, view(Subject.REBUILD, rebuild.id, audience)]
+    if rebuild.is_rollback and rebuild.state in ENDED:
+        return rollback_actions(rebuild)
+    if rebuild.state is State.SUCCEEDED:
+        previous = [version_in(rebuild.previous_tag)] if rebuild.previous_tag else []
+        return [
+            link("Open run", rebuild.run_url),
+            roll_back(rebuild.image, previous, instead_of=rebuild.version_tag or ""),
+        ]
     if rebuild.state is State.FAILED:
         retry = button("Retry failed stage", "retry", target=rebuild.id) if _goes_on(rebuild) else _retry_all(rebuild)
         return [retry, link("Open run", rebuild.run_url)]

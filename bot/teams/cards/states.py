@@ -8,7 +8,7 @@ from microsoft_teams.cards.core import CardElement, RichTextBlock, TextBlock, Te
 
 from bot.core.checks import Status, Verdict
 from bot.core.images import Digest, PlatformImage
-from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State
+from bot.core.rebuilds import ENDED, WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State
 from bot.teams.cards.card import line, run
 from bot.teams.cards.formats import Safe, age, clean, duration, moment, time
 
@@ -25,6 +25,7 @@ MOST_STAGES = 8
 MOST_NAMES = 3
 LONGEST_NAME = 40
 LONGEST_STAGE = 24
+LONGEST_VERSION = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ def row(name: str, stands: Standing, *more: str) -> RichTextBlock:
 
 
 def standing(rebuild: Rebuild) -> Standing:
+    if rebuild.is_rollback:
+        return _rollback(rebuild)
     match rebuild.state:
         case State.AWAITING_APPROVAL:
             return Standing("○", "waits for approval", "Warning")
@@ -87,6 +90,26 @@ def standing(rebuild: Rebuild) -> Standing:
             return Standing("✕", _failed(rebuild.failed_stage), "Attention")
         case State.CANCELLED | State.REJECTED | State.EXPIRED | State.SUPERSEDED:
             return Standing("–", rebuild.state.value)
+
+
+def _rollback(rebuild: Rebuild) -> Standing:
+    version = clean(rebuild.version, LONGEST_VERSION)
+    match rebuild.state:
+        case State.AWAITING_APPROVAL:
+            return Standing("○", f"rollback to {version} waits for approval", "Warning")
+        case State.SUCCEEDED:
+            return Standing("✓", rolled_back(rebuild), "Good")
+        case State.FAILED:
+            return Standing("✕", f"rollback to {version} failed", "Attention")
+        case state if state in ENDED:
+            return Standing("–", f"rollback {state.value}")
+        case _:
+            return Standing("●", f"moving tags to {version}", "Accent")
+
+
+def rolled_back(rebuild: Rebuild) -> str:
+    """`rolled back to 1.3.0`, or where it went the other way `moved on to 1.4.0`."""
+    return f"{'moved on' if rebuild.goes_on else 'rolled back'} to {clean(rebuild.version, LONGEST_VERSION)}"
 
 
 def _under_way(stages: Iterable[Stage]) -> str:

@@ -43,7 +43,11 @@ def _facts(status: ImageStatus, next_check: datetime | None) -> list[Fact]:
     verdict = status.verdict
     facts: list[Fact] = []
     if verdict:
-        facts += [_fact("In ECR", *_published(verdict)), *_bases(verdict)]
+        facts.append(_fact("In ECR", *_published(verdict)))
+    if status.in_use:
+        facts.append(_fact("In use", status.in_use, f", by the tag {status.image.tag}"))
+    if verdict:
+        facts += _bases(verdict)
     if status.open:
         now = standing(status.open)
         facts.append(_fact("Rebuild", f"{now.mark} {now.words}"))
@@ -79,7 +83,7 @@ def _brief(rebuild: Rebuild, image: PlatformImage) -> str:
     """`✓ 1.4.0 approved by Alex`, `✕ test failed`"""
     stands = standing(rebuild)
     version = image.version_of(rebuild.version_tag or "")
-    if rebuild.state is not State.SUCCEEDED or version is None:
+    if rebuild.state is not State.SUCCEEDED or version is None or rebuild.is_rollback:
         return f"{stands.mark} {stands.words}"
     return " ".join(filter(None, (stands.mark, str(version), approvals(rebuild, image))))
 

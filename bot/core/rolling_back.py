@@ -1,0 +1,148 @@
+"""Asking for a rollback. It is decided about like a rebuild; the runner carries it out."""
+
+import re
+from dataclasses import dataclass, replace
+
+from bot.core.audit import system_entry
+from bot.core.checker import Checker
+from bot.core.conversations import Subject
+from bot.core.images import PlatformImage, Version
+from bot.core.ports import Clock, ImageRepository, Store, Wake
+from bot.core.rebuilds import Cause, Person, Rebuild, State, Vote, new_id
+from bot.core.rollbacks import LATEST, Line
+from bot.core.service import Requested, Service, describe
+from bot.errors import CommandError, Conflict
+
+ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
+SHOWN_VERSIONS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody asks for. An empty `version` is the one before that in use.
+
+    `instead_of` is the version tag that was in use on the card where a button was pressed, empty when typed.
+    """
+
+    person: Person
+    version: str = ""
+    reason: str = ""
+    instead_of: str = ""
+    conversation_id: str
+
+
+class RollbackService:
+    """Methods raise CommandError, whose text is the answer, or PeerError when ECR cannot be asked."""
+
+    def __init__(
+        self,
+        service: Service,
+        store: Store,
+        checker: Checker,
+        repository: ImageRepository,
+        clock: Clock,
+        wake: Wake,
+    ) -> None:
+        self._service = service
+        self._store = store
+        self._checker = checker
+        self._repository = repository
+        self._clock = clock
+        self._wake = wake
+
+    def looks_like_version(self, name: str, word: str) -> bool:
+        """Whether a typed word is meant as a version or tag rather than as the first word of a reason."""
+        image = self._service.image(name)
+        return word in (LATEST, image.tag, *image.extra_tags) or bool(re.search(r"^v?\d+$|\d\.\d", word))
+
+    async def rollback(self, name: str, wish: Wish) -> Requested:
+        """Ask to move the floating tags to another version. An approver's wish is a vote."""
+        image = self._service.image(name)
+        line = Line(image, await self._repository.tags(image))
+        asked = await self._asked(image, line, wish)
+        for _ in range(ATTEMPTS):
+            present = await self._store.open_rebuild(name)
+            try:
+                if present and present.is_rollback and present.target == asked.target:
+                    joined = await self._service.attach(image, present, wish.person, wish.reason, wish.conversation_id)
+                    return Requested(rebuild=joined, attached=True)
+                await self._open(image, asked, present, wish.person)
+                return Requested(rebuild=asked, attached=False)
+            except Conflict:
+                continue
+        raise CommandError(f"{name} is being changed by somebody else; try again.")
+
+    async def _asked(self, image: PlatformImage, line: Line, wish: Wish) -> Rebuild:
+        now, in_use, version = self._clock.now(), line.in_use, _version(line, wish)
+        target = line.versions[version]
+        asked = Rebuild(
+            id=new_id(),
+            image=image.name,
+            state=State.AWAITING_APPROVAL,
+            cause=Cause.ROLLBACK,
+            base=str(self._checker.base(image)),
+            reason=wish.reason,
+            conversation_id=wish.conversation_id,
+            requested_by=wish.person,
+            created_at=now,
+            expires_at=now + image.approval.expires,
+            version_tag=image.version_tag(version),
+            previous_tag=image.version_tag(in_use) if in_use else None,
+            target=target,
+            moves=line.moves(target),
+        )
+        if image.approval.self_approve and await self._service.counts_as_approver(image, wish.person):
+            asked = replace(asked, votes=(Vote(person=wish.person, at=now, comment=wish.reason),))
+            if image.approval.required == 1:
+                asked = asked.move(State.APPROVED, now)
+        return asked
+
+    async def _open(self, image: PlatformImage, asked: Rebuild, present: Rebuild | None, person: Person) -> None:
+        """Raises CommandError when something is open that has to end first, and Conflict."""
+        entry = replace(system_entry(None, asked, "rollback", self._clock), actor=person)
+        if present is None:
+            await self._store.add_rebuild(asked, entry, (Subject.REBUILD,))
+        else:
+            await self._must_give_way(image, present, person)
+            reason = f"a rollback to {asked.version} was asked for"
+            moved = present.move(State.SUPERSEDED, self._clock.now())
+            ended = replace(moved, ended_by=person, ended_reason=reason, successor=asked.id)
+            closed = replace(system_entry(present, ended, "supersede", self._clock), actor=person)
+            await self._store.supersede(ended, asked, closed, entry, show=(Subject.REBUILD,))
+        self._wake.cards()
+        self._wake.runs()
+
+    async def _must_give_way(self, image: PlatformImage, present: Rebuild, person: Person) -> None:
+        """A question does. So does an approval that nothing was queued for, when an approver says so."""
+        if present.state is State.AWAITING_APPROVAL:
+            return
+        if present.is_rollback and present.state is State.VERIFYING:
+            raise CommandError(f"Wait for it to end: {describe(present)}.")
+        if present.state is not State.APPROVED or present.queue_attempts:
+            raise CommandError(f"Cancel it first: {describe(present)}.", suggestion=f"cancel {image.name}")
+        if not await self._service.counts_as_approver(image, person):
+            raise CommandError(f"Only those who may approve can replace it: {describe(present)}.")
+
+
+def _version(line: Line, wish: Wish) -> Version:
+    """The version to go to. Raises CommandError when there is none, or nothing would move."""
+    name, in_use = line.image.name, line.in_use
+    if in_use is None:
+        raise CommandError(f"No tag of {name} in ECR moves with its versions, so there is nothing to roll back.")
+    if wish.instead_of and wish.instead_of != line.image.version_tag(in_use):
+        raise CommandError(f"{name} is at {in_use} by now; to go back all the same, type rollback {name} VERSION.")
+    version = _named(line, wish.version) if wish.version else line.previous
+    if version is None:
+        raise CommandError(f"ECR has no version of {name} before {in_use}.")
+    if not line.moves(line.versions[version]):
+        raise CommandError(f"The tags of {name} are at {version} already.")
+    return version
+
+
+def _named(line: Line, text: str) -> Version:
+    version = Version.parse(text.removeprefix("v")) or line.image.version_of(text)
+    if version in line.versions:
+        assert version is not None
+        return version
+    newest = ", ".join(map(str, list(line.versions)[:SHOWN_VERSIONS]))
+    raise CommandError(f"ECR has no version {text[:60]} of {line.image.name}. The newest are {newest}.")
