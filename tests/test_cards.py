@@ -27,7 +27,7 @@ from bot.core.images import (
     PlatformImage,
 )
 from bot.core.latency import Latencies, Update
-from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State, Vote
+from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State, TagMove, Vote
 from bot.core.service import HistoryPage, ImageStatus, Outcome
 from bot.core.timetable import Crontab, Timetable
 from bot.core.windows import Windows
@@ -148,6 +148,27 @@ def rebuild(state: State = State.AWAITING_APPROVAL, **changes: Any) -> Rebuild:
         "expires_at": NOW + timedelta(days=7),
     }
     return Rebuild(state=state, **(basics | MORE[state] | changes))
+
+
+def rollback(state: State = State.AWAITING_APPROVAL, **changes: Any) -> Rebuild:
+    """One from 1.4.0 back to 1.3.0."""
+    moves = tuple(TagMove(tag=tag, old=digest("1.4.0"), new=digest("1.3.0")) for tag in ("6.0", "latest"))
+    basics: dict[str, Any] = {
+        "id": "r7m2pq9x",
+        "image": "dotnet-sdk-6",
+        "cause": Cause.ROLLBACK,
+        "base": BASE,
+        "reason": "breaks our proxy",
+        "requested_by": MEGAN,
+        "version_tag": "6.0-bullseye-slim-1.3.0",
+        "previous_tag": TAG,
+        "target": digest("1.3.0"),
+        "moves": moves,
+        "created_at": NOW,
+        "expires_at": NOW + timedelta(days=7),
+        "votes": () if state is State.AWAITING_APPROVAL else (vote(),),
+    }
+    return Rebuild(state=state, **(basics | changes))
 
 
 def verdict(name: str = "dotnet-sdk-6", status: Status = Status.STALE, **changes: Any) -> Verdict:
@@ -297,6 +318,26 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
         f"rebuild {state}": lambda state=state: rebuild_card(rebuild(state), platform_image(), now=NOW)  # type: ignore[misc]
         for state in State
     },
+    **{
+        f"rollback {state}": lambda state=state: rebuild_card(rollback(state), platform_image(), now=NOW)  # type: ignore[misc]
+        for state in State
+    },
+    "rollback that cannot go on": lambda: rebuild_card(
+        rollback(State.VERIFYING, problem="ECR could not be reached", next_attempt_at=NOW), platform_image(), now=NOW
+    ),
+    "rollback of many tags": lambda: rebuild_card(
+        rollback(moves=(TagMove(tag="6" * 120, old=digest("a"), new=digest("b")),) * 40), platform_image(), now=NOW
+    ),
+    "rollback where nothing had to move": lambda: rebuild_card(
+        rollback(State.SUCCEEDED, moves=()), platform_image(), now=NOW
+    ),
+    "rollback in a check": lambda: check_of(verdict(), rebuilds=[rollback()]),
+    "rollback in a status": lambda: status_card_of(verdict(), open=rollback(), history=(rollback(State.SUCCEEDED),)),
+    "rollback in lists": lambda: certain(pending_card([rollback()], now=NOW)),
+    "history with versions": lambda: history_of([rollback(State.SUCCEEDED), rebuild(State.SUCCEEDED)], older=True),
+    "rebuild after another version": lambda: rebuild_card(
+        rebuild(State.SUCCEEDED, previous_tag="6.0-bullseye-slim-1.3.0"), platform_image(), now=NOW
+    ),
     "rebuild of a removed image": lambda: rebuild_card(rebuild(), None, now=NOW),
     "rebuild that cannot be queued": lambda: rebuild_card(
         rebuild(State.APPROVED, problem="Azure DevOps answered 503", next_attempt_at=NOW), platform_image(), now=NOW
@@ -520,11 +561,13 @@ def hostile_cards(text: str) -> list[Card]:
         "next_attempt_at": NOW,
     }
     rebuilds = [rebuild(state, **free) for state in State]
+    moves = (TagMove(tag=text, old=digest("a"), new=digest("b")),) * 40
+    rollbacks = [rollback(state, **free, previous_tag=text, moves=moves) for state in State]
     bad = verdict(reason=text, base=text, version_tag=text)
     unknown = verdict(status=Status.UNKNOWN, reason=text, base=text, version_tag=text)
     held = hold(by=person, reason=text)
     return [
-        *(rebuild_card(each, platform_image(), now=NOW) for each in rebuilds),
+        *(rebuild_card(each, platform_image(), now=NOW) for each in (*rebuilds, *rollbacks)),
         rebuild_card(
             rebuilds[0], platform_image(), audience=Audience(may=dict.fromkeys(MAY, one_of([text] * 9))), now=NOW
         ),
@@ -535,7 +578,9 @@ def hostile_cards(text: str) -> list[Card]:
         check_card(Check(checked_at=NOW, problem=text), {}, {}, now=NOW),
         *(status_card_of(each, open=rebuilds[3], history=tuple(rebuilds[:3])) for each in (bad, unknown)),
         certain(pending_card(rebuilds, now=NOW)),
+        certain(pending_card(rollbacks, now=NOW)),
         history_of(rebuilds, name=None),
+        history_of(rollbacks, name="dotnet-sdk-6"),
         help_card([(text, text)]),
         text_card(text, suggestion=text),
     ]
@@ -827,6 +872,38 @@ def test_inputs_arrive_as_the_arguments_of_the_command() -> None:
     inputs = {node["id"]: "because" for node in elements(card.content) if node.get("type") == "Input.Text"}
     sent = action(card, "Approve")["data"] | inputs
     assert arguments(sent) == {"target": "k7m2pq9x", "comment": "because", "reason": "because"}
+
+
+def test_a_rollback_asks_with_tags_and_versions() -> None:
+    """The question names what moves, from where to where, and that nothing is built."""
+    text = seen(rebuild_card(rollback(), platform_image(), now=NOW))
+    assert "dotnet-sdk-6 · rollback to 1.3.0 waits for approval" in text
+    assert "Move 6.0, latest from 1.4.0 back to 1.3.0 · no build" in text
+    assert "Reason: breaks our proxy" in text
+
+
+def test_a_rollback_that_is_done_offers_the_way_out_of_its_hold() -> None:
+    """The result names the tags; the first button ends the hold, but for the way back to a newer version."""
+    card = rebuild_card(rollback(State.SUCCEEDED), platform_image(), now=NOW)
+    assert "Moved 6.0, latest from 1.4.0 back to 1.3.0." in seen(card)
+    assert buttons(card) == ["Release", "History", "Why?"]
+    on = rollback(State.SUCCEEDED, version_tag=TAG, previous_tag="6.0-bullseye-slim-1.3.0")
+    assert "moved on to 1.4.0" in seen(rebuild_card(on, platform_image(), now=NOW))
+    assert "Release" not in buttons(rebuild_card(on, platform_image(), now=NOW))
+
+
+def test_history_offers_the_version_before_the_one_in_use_first() -> None:
+    """Of what is known, the version in use is not offered, and newer ones come last."""
+    done = [
+        rebuild(
+            State.SUCCEEDED, version_tag=f"6.0-bullseye-slim-1.{new}.0", previous_tag=f"6.0-bullseye-slim-1.{old}.0"
+        )
+        for new, old in ((4, 3), (3, 2))
+    ]
+    card = history_of([rollback(State.SUCCEEDED), *done])
+    (choices,) = [node for node in elements(card.content) if node.get("type") == "Input.ChoiceSet"]
+    assert [choice["value"] for choice in choices["choices"]] == ["1.2.0", "1.4.0"]
+    assert choices["value"] == "1.2.0"
 
 
 def test_a_child_that_waits_says_for_what() -> None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT.parent / "shared/contracts/teams"
 APP_ID = "11111111-2222-4333-8444-555555555555"
 # They stand on the cards as buttons, or are the way out of something; `help` names them.
-NOT_SUGGESTED = {"approve", "reject", "cancel", "now", "retry", "snooze", "hold", "release", "unsubscribe"}
+NOT_SUGGESTED = {"approve", "reject", "cancel", "now", "retry", "snooze", "hold", "release", "rollback", "unsubscribe"}
 MOST_SUGGESTIONS = 10
 RGB, RGBA = 2, 6
 

@@ -25,6 +25,7 @@ from bot.core.rebuilds import (
     Stage,
     StageState,
     State,
+    TagMove,
     Vote,
     new_id,
 )
@@ -327,6 +328,9 @@ WHOLE = Rebuild(
     pushed_digest=NEWEST,
     pushed_size=123_456_789_012,
     previous_size=1,
+    previous_tag="6.0-bullseye-slim-1.3.0",
+    target=OLD,
+    moves=(TagMove(tag="latest", old=NEW, new=OLD),),
     created_at=MONDAY,
     approved_at=MONDAY,
     queued_at=MONDAY + timedelta(microseconds=1),

@@ -7,7 +7,7 @@ from microsoft_teams.cards.core import Action, CardElement, Container, Container
 
 from bot.core.conversations import Subject
 from bot.core.holds import Hold
-from bot.core.images import PlatformImage
+from bot.core.images import PlatformImage, Version
 from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote, version_in
 from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
 from bot.teams.cards.card import Card, action_set, band, button, card, details, fitting, heading, line, link, run
@@ -191,7 +191,7 @@ def _footer(rebuild: Rebuild, image: PlatformImage | None) -> CardElement:
     attempt = f"attempt {rebuild.attempt}" if rebuild.attempt > 1 else ""
     started = f"started now by {name_of(rebuild.override.person)}" if rebuild.override else ""
     told = " · ".join(filter(None, (run_number, attempt, approvals(rebuild, image), started)))
-    if rebuild.version_tag and rebuild.state is not State.SUCCEEDED:
+    if rebuild.version_tag and rebuild.state is not State.SUCCEEDED and not rebuild.is_rollback:
         return line(clean(rebuild.version_tag, 150), " · ", clean(told), subtle=True)
     return line(clean(capital(told)), subtle=True) if told else line(*asked(rebuild), ".", subtle=True)
 
@@ -244,11 +244,11 @@ def _actions(rebuild: Rebuild, audience: Audience, now: datetime) -> list[Action
     if rebuild.is_rollback and rebuild.state in ENDED:
         return rollback_actions(rebuild)
     if rebuild.state is State.SUCCEEDED:
-        previous = [version_in(rebuild.previous_tag)] if rebuild.previous_tag else []
-        return [
-            link("Open run", rebuild.run_url),
-            roll_back(rebuild.image, previous, instead_of=rebuild.version_tag or ""),
-        ]
+        before = Version.parse(version_in(rebuild.previous_tag))
+        back = roll_back(
+            rebuild.image, [str(before)] if before else [], instead_of=clean(rebuild.version_tag or "", 128)
+        )
+        return [link("Open run", rebuild.run_url), back]
     if rebuild.state is State.FAILED:
         retry = button("Retry failed stage", "retry", target=rebuild.id) if _goes_on(rebuild) else _retry_all(rebuild)
         return [retry, link("Open run", rebuild.run_url)]

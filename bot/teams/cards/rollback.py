@@ -40,9 +40,9 @@ def rollback_actions(rebuild: Rebuild) -> list[Action | None]:
     if rebuild.state is State.SUCCEEDED:
         return [None if rebuild.goes_on else release(rebuild.image), history]
     if rebuild.state is State.FAILED:
-        reason = rebuild.reason or f"retry of {rebuild.id}"
+        reason = clean(rebuild.reason, 80) or f"retry of {rebuild.id}"
         return [
-            button("Try again", "rollback", target=rebuild.image, version=rebuild.version, reason=reason),
+            button("Try again", "rollback", target=rebuild.image, version=clean(rebuild.version, 40), reason=reason),
             history,
         ]
     return [history]
