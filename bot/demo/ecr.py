@@ -210,6 +210,7 @@ class LocalEcr:
                 raise _Refused("ImageTagAlreadyExistsException", f"{tag} cannot be moved from {present}")
             storage.put_manifest(name, manifest, tag)
             self._show(repository)
+            self._tell("PUSH", repository, manifest.digest, tag)
             image = {"imageId": {"imageDigest": manifest.digest, "imageTag": tag}, "repositoryName": repository}
             return ActionResult({"image": image})
 
