@@ -517,6 +517,9 @@ def test_log_ends_with_its_last_error() -> None:
     [
         ("key AKIAIOSFODNN7EXAMPLE is used", "key *** is used"),
         ("ASIAIOSFODNN7EXAMPLE", "***"),
+        (f"pat {'a1B2' * 19}AZDOc3D4 of a person", "pat *** of a person"),
+        (f"pat {'abcdefgh234567' * 3}abcdefghij", "pat ***"),
+        (f"sha256:{'0123456789abcdef' * 4}", f"sha256:{'0123456789abcdef' * 4}"),
         ("Authorization: Bearer abcdefgh12345678", "Authorization: Bearer ***"),
         ("authorization: basic OnNlY3JldA==", "authorization: basic ***"),
         ("PASSWORD=hunter2 next", "PASSWORD=*** next"),

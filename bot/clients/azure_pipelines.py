@@ -191,6 +191,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Azure masks what it knows as secret; these are the ones that reach a log all the same.
 SECRETS = (
     re.compile(r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
+    re.compile(r"()\b(?:[0-9A-Za-z]{76}AZDO[0-9A-Za-z]{4}|[a-z2-7]{52})\b"),  # of Azure DevOps, new and old
     re.compile(r"(?i)(\bbearer |\bauthorization: basic )[\w.~+/=-]{8,}"),
     re.compile(r"(://)[^/\s:@]*:[^/\s@]+(?=@)"),
     re.compile(

@@ -157,13 +157,12 @@ class SqlStore:
         self, image: str | None, limit: int, *, before: Rebuild | None = None, skip: int = 0
     ) -> list[Rebuild]:
         columns = t.rebuilds.c
-        newest_first = (columns.created_at.desc(), columns.id.desc())
-        query = select(columns.body).order_by(*newest_first).limit(limit).offset(skip)
-        if image is not None:
-            query = query.where(columns.image == image)
+        query = select(columns.body).order_by(columns.created_at.desc()).limit(limit).offset(skip)
         if before is not None:
             same_time = (columns.created_at == before.created_at) & (columns.id < before.id)
             query = query.where(or_(columns.created_at < before.created_at, same_time))
+        # Rebuilds of several images, such as those of one check, may begin at the same time.
+        query = query.order_by(columns.id.desc()) if image is None else query.where(columns.image == image)
         return [_decode(row.body, Rebuild) for row in await self._rows(query)]
 
     async def succeeded(self, since: datetime) -> list[Rebuild]:

@@ -12,10 +12,10 @@ SDK, ASPNET = "dotnet-sdk-6", "dotnet-aspnet-6"
 
 
 async def was(bot: Bot, number: int, image: str = SDK) -> None:
-    """A rebuild of the past; its number is its reason. Two have the same time, as those of one check do."""
-    at = MONDAY + timedelta(hours=number // 2)
+    """A rebuild of the past; its number is its reason."""
+    at = MONDAY + timedelta(hours=number)
     rebuild = Rebuild(
-        id=f"{image[7:9]}{number:06}",
+        id=f"{image[7]}{image[-1]}{number:06}",
         image=image,
         state=State.CANCELLED,
         cause=Cause.BASE_MOVED,
@@ -30,6 +30,21 @@ async def was(bot: Bot, number: int, image: str = SDK) -> None:
 def numbers(card: Json | None) -> list[int]:
     told = "\n".join(texts(card))
     return [int(part.partition(".")[0]) for part in told.split("Number ")[1:]]
+
+
+async def test_rebuilds_of_one_moment_are_told_once_each(bot: Bot) -> None:
+    """Those of one check begin at the same time; no page forgets or repeats one."""
+    for number in range(10):
+        await was(bot, number)
+        await was(bot, number, ASPNET)
+        await was(bot, number, "dotnet-aspnet-8")
+    place = bot.teams.personal(ALEX)
+    card = await place.ask("history")
+    found = numbers(card.card)
+    while "Older" in card.buttons:
+        card.activity["attachments"][0]["content"] = (await place.press(card, "Older"))["value"]
+        found += numbers(card.card)
+    assert found == sorted([*range(10)] * 3, reverse=True)
 
 
 async def test_older_keeps_its_place(bot: Bot) -> None:
