@@ -16,7 +16,13 @@ from bot.core.rebuilds import WITH_RUN, AuditEntry, Cause, Rebuild, State, brake
 
 HISTORY = 10  # rebuilds that are looked at for failures in a row
 GOES_AHEAD = WITH_RUN | {State.APPROVED}
-ENDS = {State.FAILED: "failed", State.CANCELLED: "was cancelled", State.REJECTED: "was rejected"}
+ENDS = {
+    State.SUCCEEDED: "pushed nothing",
+    State.FAILED: "failed",
+    State.CANCELLED: "was cancelled",
+    State.REJECTED: "was rejected",
+    State.EXPIRED: "expired",
+}
 SKIPPED = "skipped: "
 
 Look = Callable[[Collection[str]], Awaitable[object]]
@@ -186,4 +192,4 @@ def _skipped(parent: Rebuild) -> str:
     if parent.ended_reason.startswith(SKIPPED):
         return parent.ended_reason
     reason = f": {parent.ended_reason}" if parent.ended_reason else ""
-    return f"{SKIPPED}{parent.image} {ENDS.get(parent.state, parent.state.value)}{reason}"
+    return f"{SKIPPED}{parent.image} {ENDS[parent.state]}{reason}"

@@ -530,6 +530,7 @@ def describe(rebuild: Rebuild) -> str:
     who = rebuild.ended_by.name if rebuild.ended_by else ""
     approvers = ", ".join(vote.person.name for vote in rebuild.votes)
     waits = f", and {WINDOW_CLOSED}" if rebuild.waits_for_window else ""
+    waits = f", and waits for {rebuild.waits_for}" if rebuild.waits_for else waits
     verifying = f"is built; {rebuild.version_tag} is being verified"
     succeeded = f"is in ECR as {rebuild.version_tag}"
     if rebuild.is_rollback:

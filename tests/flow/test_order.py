@@ -1,6 +1,7 @@
 """Images that are based on other platform images: asked for with their parent, built after it, skipped without it."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -269,4 +270,57 @@ async def test_a_held_child_is_not_offered(bot: Bot) -> None:
     summary = await bot.teams.until_shown(PARENT, "waits for approval")
     await bot.teams.channel().press(summary, "Approve")
     await bot.teams.until_shown(f"{PARENT} · in ECR as")
-    assert await bot.app.store.open_rebuild(CHILD) is None
+    assert await bot.app.store.history(CHILD, 1) == []
+
+
+async def test_a_child_that_is_wanted_while_its_parent_runs_waits_for_it(bot: Bot) -> None:
+    """Also a rebuild that somebody asks for by itself is built on what the parent pushes, not on what is old soon."""
+    bot.script.gate.clear()
+    card = await parent_is_approved(bot)
+    await bot.teams.channel().press(card, "Reject…", reason="not with the others")
+    await bot.teams.personal(ALEX).say(f"rebuild {CHILD} after all")
+    await bot.teams.until_shown(f"{CHILD} · waits for {PARENT}")
+    again = await bot.teams.personal(MEGAN).ask(f"approve {CHILD}")
+    assert f"waits for {PARENT}" in again.visible
+    bot.script.gate.set()
+    await bot.teams.until_shown(f"{CHILD} · in ECR as")
+    assert pinned(bot, CHILD).endswith(f"@{newest(bot, PARENT)}")
+
+
+async def test_a_check_leaves_what_waits_for_its_parent(bot: Bot) -> None:
+    """The child is still fresh while its parent is built, but its question stays."""
+    bot.script.gate.clear()
+    card = await parent_is_approved(bot)
+    asked = await bot.app.store.open_rebuild(CHILD)
+    await bot.teams.channel().ask("check")
+    assert asked
+    assert await bot.app.store.open_rebuild(CHILD) == asked
+    assert "Approve" in card.buttons
+
+
+async def test_a_skipped_child_is_asked_for_when_its_parent_comes_another_way(bot: Bot) -> None:
+    """That it was skipped is no failure of its own: the next check on the same day asks."""
+    bot.script.failing[PARENT] = ("Test", ["expected 200, got 500"])
+    await parent_is_approved(bot)
+    await bot.teams.until_shown(f"{PARENT} · test failed", f"skipped: {PARENT} failed")
+    image = bot.world.catalog[PARENT]
+    bot.world.publish(image, "8.0-bookworm-slim-1.4.0", bot.world.base_digest(image))
+    soon = await bot.teams.personal(ALEX).ask("check")
+    assert f"{CHILD}\xa0 waits for approval" in soon.visible
+
+
+async def test_a_crash_while_children_are_offered(bot: Bot) -> None:
+    """Stopped between asking for the child and noting it, the bot does not ask again for one that was rejected."""
+    bot.world.azure.fail_next("POST", "/runs", 500, times=9)
+    card = await parent_is_approved(bot)
+    await bot.teams.channel().press(card, "Reject…", reason="frozen")
+    await bot.teams.until_shown(f"{PARENT} · ", "Cannot be queued yet")
+    parent = await bot.app.store.open_rebuild(PARENT)
+    assert parent
+    await bot.app.store.save_rebuild(replace(parent, offered=False))
+    bot.clock.advance(timedelta(minutes=5))
+    await bot.app.runner.advance()
+    offered = await bot.app.store.open_rebuild(PARENT)
+    assert offered
+    assert offered.offered
+    assert [rebuild.state for rebuild in await bot.app.store.history(CHILD, 5)] == [State.REJECTED]

@@ -281,6 +281,18 @@ async def test_a_failure_is_not_asked_about_again_the_same_day(bot: Bot) -> None
     await bot.teams.until_shown(SDK, "waits for approval")
 
 
+async def test_a_rejected_wish_does_not_silence_the_next_base(bot: Bot) -> None:
+    """Rejecting what somebody asked for by hand is about that wish; a base that moves afterwards is asked for."""
+    await bot.teams.personal(NESTOR).say(f"rebuild {SDK} new certificate")
+    card = await bot.teams.until_shown(f"{SDK} ·", "waits for approval", where=bot.teams.channel())
+    await bot.teams.channel().press(card, "Reject…", reason="not needed")
+    await bot.teams.until(lambda: "rejected" in card.visible, "the card ends")
+    bot.move_base(SDK)
+    await bot.next_week()
+    summary = await bot.teams.until_shown("1 stale", SDK)
+    assert "Approve" in summary.buttons
+
+
 async def test_two_replicas_post_a_card_once(bot: Bot, start_bot: StartBot) -> None:
     """Two bots on one database deliver each card once between them."""
     async with start_bot() as other:
