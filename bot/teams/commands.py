@@ -15,7 +15,7 @@ from bot.core.holds import parse_pause
 from bot.core.ports import CardStore, Clock
 from bot.core.rebuilds import WINDOW_CLOSED, Person, Rebuild, State
 from bot.core.rolling_back import RollbackService, Wish
-from bot.core.service import Service, describe
+from bot.core.service import ImageStatus, Service, describe
 from bot.core.timetable import Timetable
 from bot.errors import CommandError
 from bot.teams.cards.card import Card
@@ -36,7 +36,7 @@ CHECK_PATIENCE_S = 8  # Teams gives a turn about ten seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What commands work with."""
+    """What commands work with. `drawn` has the last status card of each image, and what it was drawn from."""
 
     service: Service
     checks: CheckService
@@ -47,6 +47,7 @@ class Desk:
     clock: Clock
     timetable: Timetable
     deliver: Callable[[], Awaitable[None]]
+    drawn: dict[str, tuple[ImageStatus, Card]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,8 +165,12 @@ async def status(ask: Ask) -> Card | None:
     if not names:
         return await list_(ask)
     found = await ask.desk.service.status(names[0])
-    now = ask.desk.clock.now()
-    return status_card(found, next_check=ask.desk.timetable.upcoming(now, found.image.name), now=now)
+    known, drawn = ask.desk.drawn.get(found.image.name, (None, None))
+    if known is not found:
+        now = ask.desk.clock.now()
+        drawn = status_card(found, next_check=ask.desk.timetable.upcoming(now, found.image.name), now=now)
+        ask.desk.drawn[found.image.name] = (found, drawn)
+    return drawn
 
 
 @command("check [IMAGE]", "compare with the registry now")
