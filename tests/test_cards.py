@@ -1240,12 +1240,34 @@ def test_a_suggestion_can_be_run() -> None:
 
 
 def test_a_notice_calls_everybody_once() -> None:
-    """Whoever asked, approved or ended a rebuild is mentioned, if Teams knows them."""
+    """Whoever asked, approved or ended a rebuild is mentioned; somebody Teams does not know is named."""
     silent = Person(id="nobody", name="No Mri")
     done = rebuild(State.SUCCEEDED, requested_by=ALEX, votes=(vote(ALEX), vote(MEGAN), vote(silent)))
     said = notice(done)
-    assert said.text == f"dotnet-sdk-6: in ECR as {TAG}. <at>Alex Wilber</at> <at>Megan Bowen</at>"
+    assert said.text == f"dotnet-sdk-6: in ECR as {TAG}. <at>Alex Wilber</at> <at>Megan Bowen</at> No Mri"
     assert said.mentions == (ALEX, MEGAN)
+
+
+@pytest.mark.parametrize(
+    ("principal_name", "second"),
+    [
+        pytest.param("alex.wilber2@contoso.com", "Alex Wilber (alex.wilber2@contoso.com)", id="with principal names"),
+        pytest.param("", "Alex Wilber (2)", id="without"),
+    ],
+)
+def test_people_of_the_same_name_are_told_apart(principal_name: str, second: str) -> None:
+    """Teams finds who is meant by the text of a mention, so no two are the same, and each has its own person."""
+    other = Person(id="other", name="Alex Wilber", mri="29:other", principal_name=principal_name)
+    said = notice(rebuild(State.SUCCEEDED, requested_by=ALEX, votes=(vote(other),)))
+    assert said.text.endswith(f". <at>Alex Wilber</at> <at>{second}</at>")
+    assert [(person.name, person.mri) for person in said.mentions] == [("Alex Wilber", ALEX.mri), (second, "29:other")]
+
+
+def test_somebody_without_a_name_is_not_called() -> None:
+    """An empty mention would be refused by Teams."""
+    said = notice(rebuild(State.SUCCEEDED, votes=(vote(Person(id="x", name=" \u200b ", mri="29:x")),)))
+    assert said.mentions == ()
+    assert "<at>" not in said.text
 
 
 def test_a_notice_is_well_formed_whatever_people_are_called() -> None:

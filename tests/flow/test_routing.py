@@ -12,7 +12,7 @@ import pytest
 
 from bot.demo.registry import answering
 from tests.conftest import Bot, StartBot
-from tests.peers.teams import ALEX, Message, Place
+from tests.peers.teams import ALEX, NAMESAKE, NESTOR, ODDLY_NAMED, Message, Place, User
 
 SDK, ASPNET = "dotnet-sdk-6", "dotnet-aspnet-6"
 LOST = "cannot be reached since"
@@ -369,3 +369,31 @@ def _sql(database: Path, statement: str) -> None:
     with closing(sqlite3.connect(database, timeout=10)) as connection:
         connection.execute(statement)
         connection.commit()
+
+
+# Mentions
+
+
+@pytest.mark.parametrize(
+    ("asking", "called"),
+    [
+        pytest.param(NESTOR, ["<at>Nestor Wilke</at>", "<at>Alex Wilber</at>"], id="two names"),
+        pytest.param(
+            NAMESAKE, ["<at>Alex Wilber</at>", "<at>Alex Wilber (alex.wilber@contoso.com)</at>"], id="the same name"
+        ),
+        pytest.param(
+            ODDLY_NAMED,
+            ['<at>R&amp;D &lt;at&gt;"Lab"&lt;/at&gt;</at>', "<at>Alex Wilber</at>"],
+            id="a name that looks like markup",
+        ),
+    ],
+)
+async def test_who_asked_and_who_approved_are_mentioned(bot: Bot, asking: User, called: list[str]) -> None:
+    """In the channel and in the personal chat, each by a text of their own that belongs to their account."""
+    await bot.teams.personal(asking).say(f"rebuild {SDK}")
+    card = await bot.teams.until_shown(f"{SDK} ·", "waits for approval", where=bot.teams.channel())
+    await bot.teams.channel().press(card, "Approve", ALEX)
+    for place in (bot.teams.channel(), bot.teams.personal(asking)):
+        notice = await bot.teams.until_shown(f"{SDK}: in ECR as", *called, where=place)
+        mentions = [(entity["mentioned"]["id"], entity["text"]) for entity in notice.activity["entities"]]
+        assert mentions == list(zip([asking.mri, ALEX.mri], called, strict=True))

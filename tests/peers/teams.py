@@ -50,7 +50,9 @@ class User:
 ALEX = User("Alex Wilber", "00000000-0000-4000-8000-0000000000a1", "alex.wilber@contoso.com")
 MEGAN = User("Megan Bowen", "00000000-0000-4000-8000-0000000000b2", "megan.bowen@contoso.com")
 NESTOR = User("Nestor Wilke", "00000000-0000-4000-8000-0000000000c3", "nestor.wilke@contoso.com")
-USERS = (ALEX, MEGAN, NESTOR)
+NAMESAKE = User("Alex Wilber", "00000000-0000-4000-8000-0000000000d4", "alex.wilber2@contoso.com")
+ODDLY_NAMED = User('R&D <at>"Lab"</at>', "00000000-0000-4000-8000-0000000000e5", "lab@contoso.com")
+USERS = (ALEX, MEGAN, NESTOR, NAMESAKE, ODDLY_NAMED)
 
 
 @dataclass(slots=True)
@@ -361,8 +363,15 @@ class Teams:
         """Note what the connector's own description does not allow, and what is too large for Teams."""
         if len(json.dumps(activity)) > 28_000:
             self.problems.append("an activity is larger than Teams takes")
+        self._check_mentions(activity)
         if validator := _validator():
             self.problems += [f"{e.json_path}: {e.message[:200]}" for e in validator.iter_errors(activity)]
+
+    def _check_mentions(self, activity: Json) -> None:
+        """Every mention is in the text, and they can be told apart by theirs."""
+        said = [entity["text"] for entity in activity.get("entities", []) if entity.get("type") == "mention"]
+        if len(said) != len(set(said)) or any(text not in activity.get("text", "") for text in said):
+            self.problems.append(f"Teams would not know who is meant by {said}")
 
 
 @dataclass(frozen=True, slots=True)

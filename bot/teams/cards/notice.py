@@ -1,13 +1,12 @@
 """The reply that rings when a rebuild has ended: plain text with mentions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from bot.core.rebuilds import Person, Rebuild
 from bot.teams.cards.formats import clean
+from bot.teams.cards.mentions import call
 from bot.teams.cards.states import sentence
-
-LONGEST_NAME = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +22,5 @@ class Notice:
 
 def notice(rebuild: Rebuild) -> Notice:
     """What is said about a rebuild to those who asked for it, approved it or ended it."""
-    named = [replace(person, name=clean(person.name, LONGEST_NAME)) for person in rebuild.people if person.mri]
-    people = tuple(person for person in named if person.name.strip())
-    called = "".join(f" <at>{escape(person.name)}</at>" for person in people)
-    return Notice(text=f"{escape(clean(sentence(rebuild)))}.{called}", mentions=people)
+    called, mentioned = call(rebuild.people)
+    return Notice(text=f"{escape(clean(sentence(rebuild)))}.{called}", mentions=mentioned)
