@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bot.core.checks import Check, Evidence, Requests, Status, Verdict
-from bot.core.conversations import Conversation, ConversationKind, DueCard, Subject
+from bot.core.conversations import Announcement, Conversation, ConversationKind, DueCard, Subject
 from bot.core.images import Digest
 from bot.core.rebuilds import (
     AuditEntry,
@@ -687,6 +687,46 @@ async def test_conversation_that_is_gone_and_comes_back(store: SqlStore) -> None
     assert wanted(await store.due_cards(MONDAY)) == [("channel", Subject.REBUILD)]
     assert await store.subscribed() == [place("channel", SDK)]
     assert await store.conversation("unknown") is None
+
+
+async def test_announcement_goes_to_who_is_told(store: SqlStore) -> None:
+    """Of an image to those who are told about it, of anything else to all; one of a loss once, and not to the lost."""
+    for conversation in (place("all"), place("its own", SDK), place("another", ASPNET), place("x", subscribed=False)):
+        await store.save_conversation(conversation)
+    await store.announce(Announcement(at=MONDAY, text="a tag was deleted", image=SDK))
+    assert [card.conversation.id for card in await store.due_cards(MONDAY)] == ["all", "its own"]
+    for card in await store.due_cards(MONDAY):
+        await store.card_delivered(card, "activity", "")
+    lost = Announcement(at=MONDAY, text="all is lost")
+    assert await store.mark_gone("all", MONDAY, lost)
+    assert not await store.mark_gone("all", MONDAY, lost)
+    due = await store.due_cards(MONDAY)
+    assert [card.conversation.id for card in due] == ["another", "its own"]
+    assert await store.announcement(int(due[0].subject_id)) == replace(lost, id=int(due[0].subject_id))
+    assert await store.announcement(99) is None
+    assert await store.reach() == (2, 1)
+
+
+async def test_history_goes_on_before_a_rebuild(store: SqlStore) -> None:
+    """Newest first, from a place or after some; those of one moment in an order that stays."""
+    made = []
+    for number, image in enumerate((SDK, ASPNET, SDK, ASPNET)):
+        rebuild = question(image, id=f"id{number}", created_at=MONDAY + number // 2 * HOUR)
+        made.append(await add(store, rebuild.move(State.EXPIRED, MONDAY)))
+    assert [rebuild.id for rebuild in await store.history(None, 3)] == ["id3", "id2", "id1"]
+    assert [rebuild.id for rebuild in await store.history(None, 3, before=made[2])] == ["id1", "id0"]
+    assert [rebuild.id for rebuild in await store.history(SDK, 3, before=made[2])] == ["id0"]
+    assert [rebuild.id for rebuild in await store.history(None, 2, skip=2)] == ["id1", "id0"]
+
+
+async def test_audit_of_a_time(store: SqlStore) -> None:
+    """From one moment to before another, of one image or of all, oldest first."""
+    for number in range(4):
+        at = MONDAY + number * HOUR
+        await store.audit(AuditEntry(at=at, actor=None, action=str(number), image=(SDK, ASPNET)[number % 2]))
+    assert [row["action"] async for row in store.audit_between(MONDAY + HOUR, MONDAY + 3 * HOUR)] == ["1", "2"]
+    assert [row["action"] async for row in store.audit_between(image=ASPNET)] == ["1", "3"]
+    assert [row["at"] async for row in store.audit_between(MONDAY + 3 * HOUR)] == [MONDAY + 3 * HOUR]
 
 
 # The database itself
