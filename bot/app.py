@@ -21,6 +21,7 @@ from bot.clients.ecr_events import EcrEvents
 from bot.clients.http import Limits, open_session
 from bot.clients.oci import OciRegistry
 from bot.config import Settings
+from bot.core.answering import AnswerService
 from bot.core.checker import Checker
 from bot.core.checking import CheckService
 from bot.core.hints import Hints
@@ -177,6 +178,7 @@ async def open_app(
             checks=checks,
             holds=HoldService(service, store, clock, wakes),
             rollbacks=RollbackService(service, store, checker, repository, clock, wakes),
+            answers=AnswerService(service, store, pipelines, clock, wakes),
             conversations=store,
             drawings=drawings,
             clock=clock,

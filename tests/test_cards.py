@@ -27,7 +27,19 @@ from bot.core.images import (
     PlatformImage,
 )
 from bot.core.latency import Latencies, Update
-from bot.core.rebuilds import WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State, TagMove, Vote
+from bot.core.rebuilds import (
+    WINDOW_CLOSED,
+    Cause,
+    Person,
+    Rebuild,
+    Stage,
+    StageApproval,
+    StageApprovalState,
+    StageState,
+    State,
+    TagMove,
+    Vote,
+)
 from bot.core.service import HistoryPage, ImageStatus, Outcome
 from bot.core.timetable import Crontab, Timetable
 from bot.core.windows import Windows
@@ -169,6 +181,10 @@ def rollback(state: State = State.AWAITING_APPROVAL, **changes: Any) -> Rebuild:
         "votes": () if state is State.AWAITING_APPROVAL else (vote(),),
     }
     return Rebuild(state=state, **(basics | changes))
+
+
+def stage_approval(**changes: Any) -> StageApproval:
+    return StageApproval(id="44444444-eeee-4eee-8eee-444444444444", stage="Push", **changes)
 
 
 def verdict(name: str = "dotnet-sdk-6", status: Status = Status.STALE, **changes: Any) -> Verdict:
@@ -360,6 +376,19 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
         rebuild(cause=Cause.REQUESTED, requested_by=MEGAN, reason="new certificate"), platform_image(), now=NOW
     ),
     "first build": lambda: rebuild_card(rebuild(cause=Cause.FIRST_BUILD, old_digest=None), platform_image(), now=NOW),
+    "rebuild that waits in Azure": lambda: rebuild_card(
+        rebuild(State.RUNNING, stage_approvals=(stage_approval(instructions="Announced?", votes=(vote(),)),)),
+        platform_image(),
+        now=NOW,
+    ),
+    "rebuild rejected in Azure": lambda: rebuild_card(
+        rebuild(State.FAILED, stage_approvals=(stage_approval(state=StageApprovalState.REJECTED),)),
+        platform_image(),
+        now=NOW,
+    ),
+    "pending in Azure": lambda: certain(
+        pending_card([rebuild(State.RUNNING, stage_approvals=(stage_approval(),))], now=NOW)
+    ),
     "parent of one": lambda: parent_of(child()),
     "parent of several": lambda: parent_of(child(1), child(2), child(3, State.CANCELLED)),
     **{
@@ -560,7 +589,12 @@ def hostile_cards(text: str) -> list[Card]:
         "run_id": 77,
         "next_attempt_at": NOW,
     }
-    rebuilds = [rebuild(state, **free) for state in State]
+    in_azure = {"instructions": text, "approvers": (text,) * 9, "votes": (vote(person, text),) * 9, "comment": text}
+    asked = tuple(
+        replace(stage_approval(**in_azure), stage=text, state=state, decided_by=text) for state in StageApprovalState
+    )
+    rebuilds = [rebuild(state, **free, stage_approvals=asked) for state in State]
+    rebuilds.append(replace(rebuild(State.RUNNING, **free, stage_approvals=asked), ended_by=None))
     moves = (TagMove(tag=text, old=digest("a"), new=digest("b")),) * 40
     rollbacks = [rollback(state, **free, previous_tag=text, moves=moves) for state in State]
     bad = verdict(reason=text, base=text, version_tag=text)

@@ -5,13 +5,14 @@ https://learn.microsoft.com/rest/api/azure/devops/pipelines/ and .../build/
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from bot.clients.azure_approvals import approvals_client
 from bot.clients.azure_devops import Organization
 from bot.core.images import PipelineReference
-from bot.core.rebuilds import Run, RunRequest, RunState, Stage, StageState
+from bot.core.rebuilds import Run, RunRequest, RunState, Stage, StageApproval, StageApprovalState, StageState
 from bot.errors import NotFound
 
 RECENT = 50  # runs of a pipeline among which a lost one is looked for
@@ -30,6 +31,7 @@ class AzurePipelines:
 
         self._models = models
         self._clients = self._organization.client(PipelinesClient), self._organization.client(BuildClient)
+        self._approvals = self._organization.client(approvals_client())
 
     async def close(self) -> None:
         await self._organization.close()
@@ -69,6 +71,15 @@ class AzurePipelines:
     async def stages(self, project: str, run_id: int) -> list[Stage]:
         timeline = await self._call(lambda _, b: b.get_build_timeline(project, run_id))
         return _stages(timeline.records or []) if timeline else []
+
+    async def approvals(self, project: str, approval_ids: Sequence[str]) -> list[StageApproval]:
+        found = await self._organization.call(lambda: self._approvals.query(project, approval_ids))
+        return [_approval(each) for each in found or []]
+
+    async def answer_approval(self, project: str, approval_id: str, *, approve: bool, comment: str) -> StageApproval:
+        status = "approved" if approve else "rejected"
+        found = await self._organization.call(lambda: self._approvals.update(project, approval_id, status, comment))
+        return _approval(found[0])
 
     async def log_tail(self, project: str, run_id: int, log_id: int, lines: int) -> list[str]:
         logs = await self._call(lambda _, b: b.get_build_logs(project, run_id))
@@ -168,6 +179,30 @@ def _stage(record: Any, below: Sequence[Any]) -> Stage:
         failed_step=tasks[0].name or "" if tasks else "",
         log_id=next((r.log.id for r in tasks or failed if r.log), None),
         errors=tuple(useful_lines(errors, len(errors))),
+        approval_ids=tuple(r.id for r in below if r.type == "Checkpoint.Approval"),
+    )
+
+
+APPROVAL_STATES = {
+    **dict.fromkeys(("pending", "uninitiated", "undefined", "deferred"), StageApprovalState.PENDING),
+    "approved": StageApprovalState.APPROVED,
+    "rejected": StageApprovalState.REJECTED,
+}
+
+
+def _approval(found: Mapping[str, Any]) -> StageApproval:
+    steps = found.get("steps") or []
+    decisive: Mapping[str, Any] = next(
+        (step for step in steps if step.get("actualApprover") and step["status"] == found["status"]), {}
+    )
+    names = [(step.get("assignedApprover") or {}).get("displayName") for step in steps]
+    return StageApproval(
+        id=found["id"],
+        state=APPROVAL_STATES.get(found["status"], StageApprovalState.ENDED),
+        instructions=found.get("instructions") or "",
+        approvers=tuple(name for name in names if name),
+        decided_by=(decisive.get("actualApprover") or {}).get("displayName") or "",
+        comment=decisive.get("comment") or "",
     )
 
 

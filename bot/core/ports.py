@@ -16,7 +16,7 @@ from bot.core.images import (
     PlatformImage,
     PublishedImage,
 )
-from bot.core.rebuilds import AuditEntry, Person, Rebuild, Run, RunRequest, Stage, State
+from bot.core.rebuilds import AuditEntry, Person, Rebuild, Run, RunRequest, Stage, StageApproval, State
 
 
 class Clock(Protocol):
@@ -92,6 +92,12 @@ class Pipelines(Protocol):
 
     async def log_tail(self, project: str, run_id: int, log_id: int, lines: int) -> list[str]:
         """The last lines of a log, cleaned of time stamps, escape codes and secrets."""
+
+    async def approvals(self, project: str, approval_ids: Sequence[str]) -> list[StageApproval]:
+        """How approvals stand that stages of runs ask for; one that does not exist is missing from the answer."""
+
+    async def answer_approval(self, project: str, approval_id: str, *, approve: bool, comment: str) -> StageApproval:
+        """Approve or reject as the bot's own identity, which Azure may refuse. Returns how it stands then."""
 
     async def cancel(self, project: str, run_id: int) -> None:
         """Ask Azure to cancel the run; it ends some time later."""

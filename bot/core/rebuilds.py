@@ -99,7 +99,8 @@ class Vote:
 class Stage:
     """One stage of a run, under the name that people see; `ref_name` is what Azure knows it by.
 
-    `failed_step` and `log_id` are of the step that broke it; empty and None when there is none.
+    `approval_ids` are of what it waits for, or has waited for, before it began. `failed_step` and `log_id` are of the
+    step that broke it; empty and None when there is none.
     """
 
     name: str
@@ -111,6 +112,34 @@ class Stage:
     failed_step: str = ""
     log_id: int | None = None
     errors: tuple[str, ...] = ()
+    approval_ids: tuple[str, ...] = ()
+
+
+class StageApprovalState(StrEnum):
+    """What became of an approval; `ended` is one that nobody needs any more."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageApproval:
+    """What Azure Pipelines itself waits for before a stage, because an environment asks for it.
+
+    `votes` are given in Teams before Azure is answered; `decided_by` and `comment` are what Azure tells of the answer.
+    https://learn.microsoft.com/azure/devops/pipelines/process/approvals
+    """
+
+    id: str
+    stage: str = ""
+    state: StageApprovalState = StageApprovalState.PENDING
+    instructions: str = ""
+    approvers: tuple[str, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    decided_by: str = ""
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +224,7 @@ class Rebuild:
     next_attempt_at: datetime | None = None
     problem: str = ""
     stages: tuple[Stage, ...] = ()
+    stage_approvals: tuple[StageApproval, ...] = ()
     log_tail: tuple[str, ...] = ()
     attempt: int = 1  # at the run; a retried stage begins the next one
     retried_by: tuple[Person, ...] = ()
@@ -242,6 +272,13 @@ class Rebuild:
     def waits_for_window(self) -> bool:
         """Whether it is approved and its window was closed at the last look; `next_attempt_at` is when that opens."""
         return self.state is State.APPROVED and self.problem == WINDOW_CLOSED
+
+    @property
+    def waiting_approval(self) -> StageApproval | None:
+        """What Azure waits for before the run goes on, None when nothing; not while the run is being cancelled."""
+        if self.state not in (State.QUEUED, State.RUNNING) or self.ended_by:
+            return None
+        return next((each for each in self.stage_approvals if each.state is StageApprovalState.PENDING), None)
 
     @property
     def failed_stage(self) -> Stage | None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 
+from bot.core import stage_approvals
 from bot.core.audit import system_entry
 from bot.core.checker import Checker
 from bot.core.checks import Status, Verdict
@@ -318,9 +319,10 @@ class Runner:
         if run is None:
             await self._end(rebuild, State.FAILED, f"run {rebuild.run_number} no longer exists in Azure DevOps")
             return
+        stages = tuple(await self._pipelines.stages(run.project, run.id))
+        rebuild = await self._note_approvals(rebuild, stages)
         if run.state is RunState.WAITING:
             return
-        stages = tuple(await self._pipelines.stages(run.project, run.id))
         if run.state is not RunState.RUNNING and self._about_to_begin_again(rebuild, stages):
             return
         seen = replace(rebuild, stages=stages, retry_until=None)
@@ -333,6 +335,19 @@ class Runner:
             return
         await self._finished(replace(seen, run_finished_at=run.finished_at or self._clock.now()), run)
 
+    async def _note_approvals(self, rebuild: Rebuild, stages: tuple[Stage, ...]) -> Rebuild:
+        """Save what Azure waits for before a stage, and what was decided there."""
+        approvals = await stage_approvals.look(self._pipelines, rebuild, stages)
+        if approvals == rebuild.stage_approvals:
+            return rebuild
+        decided = stage_approvals.decisions(rebuild.stage_approvals, approvals)
+        noted = replace(rebuild, stage_approvals=approvals)
+        comment = "; ".join(map(stage_approvals.told, decided))
+        entry = replace(self._entry(rebuild, noted, "decided in Azure"), comment=comment) if decided else None
+        saved = await self._store.save_rebuild(noted, entry)
+        self._wake.cards()
+        return saved
+
     def _about_to_begin_again(self, rebuild: Rebuild, stages: tuple[Stage, ...]) -> bool:
         """Whether this is still the end of the attempt before, which somebody asked Azure to retry a moment ago."""
         if rebuild.retry_until is None or rebuild.retry_until <= self._clock.now():
@@ -344,11 +359,12 @@ class Runner:
             verifying = rebuild.move(State.VERIFYING, self._clock.now())
             await self._save(rebuild, verifying, "finish")
         elif run.state is RunState.CANCELLED:
-            await self._end(rebuild, State.CANCELLED, rebuild.ended_reason or "the run was cancelled in Azure DevOps")
+            await self._end(rebuild, State.CANCELLED, _why_cancelled(rebuild))
         else:
             failed = rebuild.failed_stage
             tail = await self._log_tail(run, failed)
             reason = f"stage {failed.name} failed" if failed else "the run failed"
+            reason = stage_approvals.rejection(rebuild) or reason
             await self._end(replace(rebuild, log_tail=tail), State.FAILED, reason)
 
     async def _log_tail(self, run: Run, stage: Stage | None) -> tuple[str, ...]:
@@ -461,3 +477,7 @@ async def other_run(pipelines: Pipelines, rebuild: Rebuild, image: PlatformImage
         if run.parameters.get("image") == image.name and run.parameters.get("request_id") != rebuild.id:
             return run
     return None
+
+
+def _why_cancelled(rebuild: Rebuild) -> str:
+    return rebuild.ended_reason or stage_approvals.rejection(rebuild) or "the run was cancelled in Azure DevOps"

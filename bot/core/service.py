@@ -135,7 +135,7 @@ class Service:
         await self.must_be_approver(image, person, "approve", rebuild)
         self._must_wait(rebuild)
         if not rebuild.is_rollback:
-            await self._must_not_be_on_hold(image.name)
+            await self.must_not_be_on_hold(image.name)
         if objection := approval_counts(image.approval, rebuild, person):
             raise CommandError(objection)
         now = self._clock.now()
@@ -195,7 +195,7 @@ class Service:
     async def _now(self, rebuild: Rebuild, person: Person, comment: str) -> Rebuild:
         image, now = self.image(rebuild.image), self._clock.now()
         await self.must_be_approver(image, person, "now", rebuild)
-        await self._must_not_be_on_hold(image.name)
+        await self.must_not_be_on_hold(image.name)
         if rebuild.state is not State.APPROVED or rebuild.override or image.windows.is_open(now):
             raise CommandError(f"Nothing waits for a maintenance window: {describe(rebuild)}.")
         override = Vote(person=person, at=now, comment=comment)
@@ -239,7 +239,7 @@ class Service:
         image = self.image(rebuild.image)
         if rebuild.requested_by is None or rebuild.requested_by.id != person.id:
             await self.must_be_approver(image, person, "retry", rebuild)
-        await self._must_not_be_on_hold(image.name)
+        await self.must_not_be_on_hold(image.name)
         if rebuild.state is not State.FAILED or rebuild.is_rollback:
             raise CommandError(f"Nothing to retry: {describe(rebuild)}.")
         newest = (await self._store.history(image.name, 1))[0]
@@ -258,7 +258,7 @@ class Service:
     async def rebuild(self, name: str, person: Person, reason: str, conversation_id: str) -> Requested:
         """Rebuild without comparing with the registry. An approver's wish is a vote; anybody else's is a question."""
         image = self.image(name)
-        await self._must_not_be_on_hold(name)
+        await self.must_not_be_on_hold(name)
         for _ in range(ATTEMPTS):
             present = await self._store.open_rebuild(image.name)
             if present and present.is_rollback:
@@ -372,7 +372,8 @@ class Service:
             raise CommandError(f"Nothing to decide: {rebuild.image} is no longer in the catalog.")
         return self.catalog[rebuild.image]
 
-    async def _must_not_be_on_hold(self, name: str) -> None:
+    async def must_not_be_on_hold(self, name: str) -> None:
+        """Raises CommandError when somebody stopped the image."""
         hold = await self.hold(name)
         if hold and hold.kind is HoldKind.HOLD:
             raise CommandError(f"{name} is {hold}. Release it first.", suggestion=f"release {name}")
@@ -477,8 +478,9 @@ class Service:
         ]
 
     async def pending(self) -> list[Rebuild]:
-        """What waits for an approval, oldest first."""
-        return await self._store.rebuilds(states={State.AWAITING_APPROVAL})
+        """What waits for an approval, oldest first: ours, or one that Azure asks for."""
+        found = await self._store.rebuilds(states={State.AWAITING_APPROVAL, State.QUEUED, State.RUNNING})
+        return [each for each in found if each.state is State.AWAITING_APPROVAL or each.waiting_approval]
 
     async def waiting(self, *, check: int | None, after: str | None, told: Conversation) -> list[Rebuild]:
         """What waits for an approval, parents before children: of one check, of one parent's rebuild, or all of it.
@@ -548,4 +550,6 @@ def describe(rebuild: Rebuild) -> str:
         State.EXPIRED: "expired before anybody decided",
         State.SUPERSEDED: f"was superseded: {rebuild.ended_reason}",
     }
-    return f"{'rollback' if rebuild.is_rollback else 'rebuild'} {rebuild.id} of {rebuild.image} {texts[rebuild.state]}"
+    waiting = rebuild.waiting_approval
+    told = f"waits for an approval of {waiting.stage} in Azure" if waiting else texts[rebuild.state]
+    return f"{'rollback' if rebuild.is_rollback else 'rebuild'} {rebuild.id} of {rebuild.image} {told}"

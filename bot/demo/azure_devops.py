@@ -19,6 +19,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from bot.demo import azure_documents
+from bot.demo.azure_approvals import Approvals
 from bot.demo.azure_documents import Documents
 from bot.demo.azure_hooks import ServiceHooks
 from bot.demo.azure_routes import Refusal, Routes
@@ -68,7 +69,7 @@ class AzureDevOps:
     `state` is the file that keeps runs over a restart, None keeps them in memory. `token` is the personal access
     token to ask for, None lets everybody in. `url` is the organization's address, known once entered. `requests` lists
     the method and path of every request, `on_exchange` is called after each that was answered for real, `runs` is what
-    Azure knows, and `hooks` tells those who subscribed.
+    Azure knows, `hooks` tells those who subscribed, and `approvals` says who may answer what environments ask.
     """
 
     def __init__(
@@ -86,8 +87,10 @@ class AzureDevOps:
         self.requests: list[tuple[str, str]] = []
         self.on_exchange: list[Callable[[Exchange], None]] = []
         self.runs = Runs(agent, definitions, state=state, now=now)
-        self.hooks = ServiceHooks(Documents(url="", definitions=definitions), now)
+        documents = Documents(url="", definitions=definitions)
+        self.hooks = ServiceHooks(documents, now)
         self.runs.on_change.append(self.hooks.run_changed)
+        self.approvals = Approvals(documents, self.runs)
         self._definitions, self._token, self._org, self._port = definitions, token, org, port
         self._failures: list[_PlannedFailure] = []
 
@@ -95,9 +98,12 @@ class AzureDevOps:
         listener = socket.create_server(("127.0.0.1", self._port))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/{self._org}"
         app = web.Application(middlewares=[self._meet])
-        documents = self.hooks.documents = Documents(url=self.url, definitions=self._definitions)
+        documents = self.hooks.documents = self.approvals.documents = Documents(
+            url=self.url, definitions=self._definitions
+        )
         app.add_routes(Routes(documents, self.runs).table())
         app.add_routes(self.hooks.table())
+        app.add_routes(self.approvals.table())
         # A request that hangs on purpose must not hold up the end.
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bot.demo.runs import STAGES, Attempt, Definition, Run
+from bot.demo.runs import STAGES, Approval, Attempt, Definition, Run
 
 Json = dict[str, Any]
 
 _OF_PIPELINE = "{project}/_apis/{area}/{pipelineId}/{resource}"
 _OF_BUILD = "{project}/_apis/{area}/builds/{buildId}/{resource}"
 _OF_DEFINITION = "{project}/_apis/{area}/{resource}/{definitionId}"
+_APPROVALS = "{project}/_apis/pipelines/{resource}/{approvalId}"
 # What the client library looks up before it builds an address: location id, area, resource, route, resource version.
 _LOCATIONS = (
     ("e81700f7-3be2-46de-8624-2eb35882fcaa", "Location", "ResourceAreas", "_apis/{resource}/{areaId}", 1),
@@ -28,6 +29,7 @@ _LOCATIONS = (
     ("35a80daf-7f30-45fc-86e8-6b813d9c90df", "build", "Logs", _OF_BUILD + "/{logId}", 2),
     ("dbeaf647-6167-421a-bda9-c9327b25e2e6", "build", "Definitions", _OF_DEFINITION, 7),
     ("fc50d02a-849f-41fb-8af1-0a5216103269", "hooks", "subscriptions", "_apis/{area}/{resource}/{subscriptionId}", 1),
+    ("37794717-f36f-4d78-b2bf-4dc30d0cfbcd", "approval", "approvals", _APPROVALS, 1),
     ("1db06c96-014e-44e1-ac91-90b2d4b3e984", "build", "artifacts", _OF_BUILD, 5),
 )
 _STEPS = {
@@ -36,6 +38,9 @@ _STEPS = {
     "Push": "Promote the candidate",
 }
 WHO = {"displayName": "Shipshape", "id": "0f8fad5b-d9cb-469f-a165-70867728950e", "uniqueName": "shipshape@contoso.com"}
+
+
+INSTRUCTIONS = "Is the release announced?"
 
 
 def collection(values: list[Any]) -> Json:
@@ -157,6 +162,30 @@ class Documents:
                     return self._timeline(run, wanted, records)
         return None
 
+    def approval(self, run: Run, approval: Approval, *, steps: bool) -> Json:
+        step: Json = {
+            "assignedApprover": WHO,
+            "actualApprover": WHO if approval.decided else None,
+            "status": approval.status,
+            "comment": approval.comment or None,
+            "order": 1,
+            "initiatedOn": time_of(approval.created),
+            "lastModifiedOn": time_of(approval.decided or approval.created),
+            "history": [],
+        }
+        return {
+            "id": approval.id,
+            "steps": [_without_none(step)] if steps else [],
+            "status": approval.status,
+            "createdOn": time_of(approval.created),
+            "lastModifiedOn": time_of(approval.decided or approval.created),
+            "executionOrder": "anyOrder",
+            "minRequiredApprovers": 1,
+            "instructions": INSTRUCTIONS,
+            "blockedApprovers": [],
+            "_links": {"self": {"href": f"{self._project(run)}/_apis/pipelines/approvals/{approval.id}"}},
+        }
+
     def log(self, run: Run, attempt: Attempt) -> Json:
         return self._log(run, attempt) | {
             "createdOn": time_of(attempt.started),
@@ -167,11 +196,17 @@ class Documents:
     def _timeline(self, run: Run, id_: str, records: list[Json]) -> Json:
         url = f"{self._build(run)}/Timeline/{id_}"
         times = [record[key] for record in records for key in ("startTime", "finishTime") if key in record]
-        return {"id": id_, "changeId": len(times), "lastChangedOn": max(times), "url": url, "records": records}
+        changed = max(times, default=time_of(run.queued))
+        return {"id": id_, "changeId": len(times), "lastChangedOn": changed, "url": url, "records": records}
 
     def _records(self, run: Run, stage: str, attempt: Attempt, order: int) -> Iterator[Json]:
         """A stage has its phase, job and task from the moment it begins; log and issue belong to the task."""
         yield _record(run, stage, attempt, "Stage", name=stage, identifier=stage, order=order)
+        if attempt.approval:
+            checkpoint = _id(run.id, stage, attempt.number, "Checkpoint")
+            stage_id = _id(run.id, stage, attempt.number, "Stage")
+            yield _checkpoint(attempt.approval, checkpoint, stage_id, "Checkpoint")
+            yield _checkpoint(attempt.approval, attempt.approval.id, checkpoint, "Checkpoint.Approval")
         if not attempt.started:
             return
         yield _record(run, stage, attempt, "Phase", name=stage, identifier=f"{stage}.{stage}", parent="Stage")
@@ -229,6 +264,24 @@ def _record(
             ],
             "errorCount": 1 if attempt.error else 0,
             "warningCount": 0,
+        }
+    )
+
+
+def _checkpoint(approval: Approval, id_: str, parent: str, type_: str) -> Json:
+    result = {"approved": "succeeded", "rejected": "failed", "canceled": "canceled"}.get(approval.status)
+    return _without_none(
+        {
+            "id": id_,
+            "parentId": parent,
+            "type": type_,
+            "name": type_,
+            "state": "completed" if result else "inProgress",
+            "result": result,
+            "startTime": time_of(approval.created),
+            "finishTime": time_of(approval.decided),
+            "attempt": 1,
+            "previousAttempts": [],
         }
     )
 

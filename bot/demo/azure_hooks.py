@@ -175,6 +175,12 @@ class ServiceHooks:
             if run.result:
                 yield BUILD, self.documents.build(run)
             return
+        if approval := next((each for each in run.approvals if each.id == key), None):
+            document = self.documents.approval(run, approval, steps=True)
+            event = PENDING if approval.status == "pending" else COMPLETED
+            told = {"id": str(run.id), "name": run.name}
+            yield event, {"approval": document, "approvalId": approval.id, "run": told}
+            return
         stage = {"name": key, "displayName": key, **self._standing(run, key)}
         yield STAGE, {"stage": stage, **about}
         yield JOB, {"job": {"name": "__default", **self._standing(run, key)}, "stage": stage, **about}
@@ -214,11 +220,11 @@ class ServiceHooks:
 
 
 def _states(run: Run) -> dict[str, str]:
-    """What events tell of: the run as a whole, and each stage that has begun or ended."""
+    """What events tell of: the run as a whole, each stage that has begun or ended, and each approval."""
     stages = {name: run.current(name) for name in STAGES}
     moved = {name: attempt for name, attempt in stages.items() if attempt.state != "pending"}
     told = {name: f"{attempt.number} {attempt.state} {attempt.result}" for name, attempt in moved.items()}
-    return {"run": f"{run.status} {run.result}", **told}
+    return {"run": f"{run.status} {run.result}", **told, **{each.id: each.status for each in run.approvals}}
 
 
 async def _send(inputs: dict[str, str], body: Json) -> None:

@@ -158,7 +158,7 @@ class Routes:
     async def _get_timeline(self, request: web.Request) -> web.Response:
         run = self._run(request)
         wanted = request.match_info.get("timeline", azure_documents.timeline_id(run))
-        if run.started is None:
+        if run.started is None and not run.approvals:
             return web.Response(status=204)
         if wanted == azure_documents.timeline_id(run):
             return web.json_response(self.documents.timeline(run))

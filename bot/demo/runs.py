@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +41,17 @@ class Definition:
 
 
 @dataclass(slots=True, kw_only=True)
+class Approval:
+    """What a stage waits for before it begins, because its environment asks for it."""
+
+    id: str
+    created: datetime
+    status: Literal["pending", "approved", "rejected", "canceled"] = "pending"
+    decided: datetime | None = None
+    comment: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
 class Attempt:
     """One try at a stage. `log_id` is its place in the run's list of logs, counted from 1; None before it began."""
 
@@ -50,6 +62,7 @@ class Attempt:
     log_id: int | None = None
     lines: list[str] = field(default_factory=list)
     error: str = ""
+    approval: Approval | None = None
 
     @property
     def state(self) -> Literal["pending", "inProgress", "completed"]:
@@ -88,6 +101,11 @@ class Run:
         """Every attempt that has a log, in the order of the logs."""
         begun = [attempt for attempts in self.stages.values() for attempt in attempts if attempt.log_id]
         return sorted(begun, key=lambda attempt: attempt.log_id or 0)
+
+    @property
+    def approvals(self) -> list[Approval]:
+        """Every approval that the run asked for."""
+        return [attempt.approval for attempts in self.stages.values() for attempt in attempts if attempt.approval]
 
     @property
     def first_stage(self) -> str | None:
@@ -146,7 +164,13 @@ class AgentRun:
     """What an agent gets to play: the run's facts, and `stage` to go through its stages in order."""
 
     def __init__(
-        self, run: Run, definition: Definition, *, now: Callable[[], datetime], save: Callable[[], None]
+        self,
+        run: Run,
+        definition: Definition,
+        *,
+        now: Callable[[], datetime],
+        save: Callable[[], None],
+        admit: Callable[[str], Awaitable[None]],
     ) -> None:
         self.id = run.id
         self.name = run.name
@@ -156,11 +180,12 @@ class AgentRun:
         self.first_stage = run.first_stage
         self.attempt = run.current(self.first_stage).number
         self.cancelled = asyncio.Event()
-        self._run, self._now, self._save = run, now, save
+        self._run, self._now, self._save, self._admit = run, now, save, admit
 
     @contextlib.asynccontextmanager
     async def stage(self, name: str) -> AsyncIterator[StageLog]:
         """A stage begins here and ends with the block: succeeded, failed by an exception, or cancelled with the run."""
+        await self._admit(name)
         attempt = self._run.begin(name, self._now())
         self._save()
         try:
@@ -189,13 +214,18 @@ class Agent(Protocol):
 
 
 class Runs:
-    """All runs, and the agent at work on the unfinished ones. `on_change` is called with each run that changed."""
+    """All runs, and the agent at work on the unfinished ones.
+
+    `on_change` is called with each run that changed. `guarded` names the stages whose environment asks for an approval.
+    """
 
     def __init__(
         self, agent: Agent, definitions: Mapping[int, Definition], *, state: Path | None, now: Callable[[], datetime]
     ) -> None:
         self.all: dict[int, Run] = {}
         self.on_change: list[Callable[[Run], None]] = []
+        self.guarded: set[str] = set()
+        self._decided = asyncio.Event()
         self._agent, self._definitions, self._state, self._now = agent, definitions, state, now
         self._active: dict[int, tuple[AgentRun, asyncio.Task[None]]] = {}
 
@@ -255,6 +285,26 @@ class Runs:
             attempt.result = "canceled"
             self._changed(run)
 
+    def decide(self, run: Run, approval: Approval, status: Literal["approved", "rejected"], comment: str) -> None:
+        """Answer what a stage waits for. Raises NotPossible when that was done before."""
+        if approval.status != "pending":
+            raise NotPossible(f"The approval {approval.id} is already {approval.status}.")
+        approval.status, approval.comment, approval.decided = status, comment, self._now()
+        self._changed(run)
+        self._decided.set()
+
+    async def _admit(self, run: Run, stage: str) -> None:
+        """Wait for the approval of a guarded stage. Raises StageFailed when it is rejected."""
+        attempt = run.current(stage)
+        if stage in self.guarded and attempt.approval is None:
+            attempt.approval = Approval(id=str(uuid.uuid4()), created=self._now())
+            self._changed(run)
+        while attempt.approval and attempt.approval.status == "pending":
+            self._decided.clear()
+            await self._decided.wait()
+        if attempt.approval and attempt.approval.status == "rejected":
+            raise StageFailed(f"The approval of {stage} was rejected")
+
     def retry_stage(self, run: Run, stage: str, *, force: bool) -> None:
         """Play a failed or cancelled stage and those after it again; with `force` also one that succeeded.
 
@@ -279,7 +329,13 @@ class Runs:
         return "-".join(filter(None, (f"{now:%Y%m%d}.{len(today) + 1}", request_id)))
 
     def _play(self, run: Run) -> None:
-        handle = AgentRun(run, self._definitions[run.pipeline_id], now=self._now, save=lambda: self._changed(run))
+        handle = AgentRun(
+            run,
+            self._definitions[run.pipeline_id],
+            now=self._now,
+            save=lambda: self._changed(run),
+            admit=lambda stage: self._admit(run, stage),
+        )
         task = asyncio.create_task(self._agent.run(handle), name=f"run {run.name}")
         self._active[run.id] = handle, task
         # A callback, since a task that is cancelled before it began never runs a line of its own.
@@ -296,6 +352,8 @@ class Runs:
         self._finish(run, failed=error is not None)
 
     def _finish(self, run: Run, *, failed: bool = False) -> None:
+        for approval in run.approvals:
+            approval.status = "canceled" if approval.status == "pending" else approval.status
         run.finish(self._now(), failed=failed)
         self._changed(run)
 

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from bot.core.answering import AnswerService
 from bot.core.checking import CheckService
 from bot.core.conversations import Conversation, Subject
 from bot.core.holding import HoldService
 from bot.core.holds import parse_pause
 from bot.core.ports import CardStore, Clock
-from bot.core.rebuilds import WINDOW_CLOSED, Person, Rebuild, State
+from bot.core.rebuilds import WINDOW_CLOSED, Person, Rebuild, StageApproval, StageApprovalState, State
 from bot.core.rolling_back import RollbackService, Wish
 from bot.core.service import ImageStatus, Service, describe
 from bot.core.timetable import Timetable
@@ -42,6 +43,7 @@ class Desk:
     checks: CheckService
     holds: HoldService
     rollbacks: RollbackService
+    answers: AnswerService
     conversations: CardStore
     drawings: Drawings
     clock: Clock
@@ -217,6 +219,9 @@ async def approve(ask: Ask) -> Card:
         outcomes = await service.decide_each(await _waiting(ask), lambda id_: service.approve(id_, person, comment))
         return decided_card(outcomes, "approved")
     which = _rebuild_named(ask, _needs(target, "approve ID or IMAGE", "approve dotnet-sdk-8"))
+    if waiting := await _asked_by_azure(ask, which):
+        answered = await ask.desk.answers.approve(*waiting, ask.person, comment)
+        return _approved_in_azure(ask, waiting[0], answered)
     rebuild = await ask.desk.service.approve(which, ask.person, comment)
     if rebuild.state is State.AWAITING_APPROVAL:
         needed = ask.desk.service.image(rebuild.image).approval.required
@@ -228,6 +233,26 @@ async def approve(ask: Ask) -> Card:
     return text_card(f"Approved. {rebuild.image} is queued next; its card follows the run.")
 
 
+async def _asked_by_azure(ask: Ask, which: str) -> tuple[Rebuild, str] | None:
+    """The rebuild whose run waits for an approval in Azure, and the id of that.
+
+    A button names the approval it was made for, so that the button of an earlier question never answers Azure.
+    """
+    rebuild = await ask.desk.service.find(which)
+    if ask.pressed:
+        return (rebuild, ask.data["approval"]) if "approval" in ask.data else None
+    return (rebuild, rebuild.waiting_approval.id) if rebuild.waiting_approval else None
+
+
+def _approved_in_azure(ask: Ask, rebuild: Rebuild, answered: StageApproval) -> Card:
+    if answered.state is StageApprovalState.APPROVED:
+        return text_card(f"Approved in Azure. {rebuild.image} goes on with {answered.stage}.")
+    needed = ask.desk.service.image(rebuild.image).approval.required
+    if len(answered.votes) < needed:
+        return text_card(f"Your approval counts: {len(answered.votes)} of {needed} for {rebuild.image}.")
+    return text_card(f"Approved in Azure, which waits for others as well before {answered.stage}.")
+
+
 @command("reject ID|IMAGE|all reason", "do not build this base; the next one is asked for again", decides=True)
 async def reject(ask: Ask) -> Card:
     target, reason = ask.target_and_rest("reason")
@@ -237,6 +262,9 @@ async def reject(ask: Ask) -> Card:
         outcomes = await service.decide_each(await _waiting(ask), lambda id_: service.reject(id_, person, reason))
         return decided_card(outcomes, "rejected")
     which = _rebuild_named(ask, _needs(target, "reject ID or IMAGE reason", "reject dotnet-sdk-8 waits for tests"))
+    if waiting := await _asked_by_azure(ask, which):
+        rejected = await ask.desk.answers.reject(*waiting, ask.person, reason)
+        return text_card(f"Rejected in Azure. The run of {waiting[0].image} ends before {rejected.stage}.")
     rebuild = await ask.desk.service.reject(which, ask.person, reason)
     if rebuild.is_rollback:
         return text_card(f"Rejected. The tags of {rebuild.image} stay where they are.")

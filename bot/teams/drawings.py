@@ -14,7 +14,7 @@ from bot.teams.cards.audience import Audience
 from bot.teams.cards.card import Card
 from bot.teams.cards.check import check_card
 from bot.teams.cards.rebuild import rebuild_card
-from bot.teams.cards.states import decidable
+from bot.teams.cards.states import decidable, undecided
 
 
 class Drawings:
@@ -48,7 +48,7 @@ class Drawings:
             self._catalog,
             images=images,
             holds=in_force(await self._store.holds(), now),
-            audience=await self._audience(shown, place, viewer),
+            audience=await self._audience([each for each in shown if decidable(each, now)], place, viewer),
             latencies=await self._latencies(check),
             now=now,
         )
@@ -57,15 +57,16 @@ class Drawings:
         now = self._clock.now()
         hold = in_force(await self._store.holds(), now).get(rebuild.image)
         children = await self._store.following(rebuild.id)
-        audience = await self._audience([rebuild, *children], place, viewer)
+        asked = [rebuild] if undecided(rebuild, now) else []
+        asked += [child for child in children if decidable(child, now)]
+        audience = await self._audience(asked, place, viewer)
         image = self._catalog.get(rebuild.image)
         return rebuild_card(rebuild, image, children, hold=hold, audience=audience, now=now)
 
-    async def _audience(self, rebuilds: list[Rebuild], place: Conversation, viewer: Person | None) -> Audience:
+    async def _audience(self, asked: list[Rebuild], place: Conversation, viewer: Person | None) -> Audience:
         """Of the questions that a card still asks."""
-        now = self._clock.now()
-        asked = {rebuild.image for rebuild in rebuilds if decidable(rebuild, now) and rebuild.image in self._catalog}
-        return await self._audiences.of(place, sorted(asked), viewer)
+        images = {rebuild.image for rebuild in asked if rebuild.image in self._catalog}
+        return await self._audiences.of(place, sorted(images), viewer)
 
     async def _latencies(self, check: Check) -> Latencies | None:
         """What the weekly card says about the weeks before it, and says still when it is edited later."""

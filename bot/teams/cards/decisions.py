@@ -11,7 +11,7 @@ PAUSES = (("1 day", "1d"), ("3 days", "3d"), ("1 week", "1w"), ("30 days", "30d"
 
 
 def approve(rebuild: Rebuild) -> Action:
-    return button("Approve", "approve", style="positive", target=rebuild.id)
+    return button("Approve", "approve", style="positive", target=rebuild.id, **_in_azure(rebuild))
 
 
 def comment(rebuild: Rebuild) -> TextInput:
@@ -22,8 +22,13 @@ def comment(rebuild: Rebuild) -> TextInput:
 def reject(rebuild: Rebuild) -> Action:
     """An inline form: a rejection needs a reason, for those who ask why."""
     reason = text_input("reason", rebuild.id, label="Reason", required="A rejection needs a reason.")
-    confirm = button(f"Reject {rebuild.image}", "reject", style="destructive", target=rebuild.id)
+    confirm = button(f"Reject {rebuild.image}", "reject", style="destructive", target=rebuild.id, **_in_azure(rebuild))
     return form("Reject…", [reason], confirm)
+
+
+def _in_azure(rebuild: Rebuild) -> dict[str, str]:
+    """Names what Azure waits for, so that the button of an earlier question never answers this one."""
+    return {"approval": rebuild.waiting_approval.id} if rebuild.waiting_approval else {}
 
 
 def approve_all(title: str, **scope: str) -> Action:

@@ -18,11 +18,11 @@ from bot.teams.cards.states import (
     approvals,
     asked,
     capital,
-    decidable,
     digests,
     found,
     row,
     standing,
+    undecided,
     whole,
 )
 
@@ -42,7 +42,7 @@ def list_card(statuses: list[ImageStatus], *, now: datetime) -> Card:
     told = f"{plural(len(statuses), 'image')} · {_tally(statuses)}" if statuses else "The catalog is empty"
     rows = fitting(_image(status, now) for status in ranked)
     left = len(ranked) - len(rows)
-    waiting = sum(status.open is not None and decidable(status.open, now) for status in statuses)
+    waiting = sum(status.open is not None and undecided(status.open, now) for status in statuses)
     actions = [
         button(f"What waits ({waiting})", "pending", style="positive") if waiting else None,
         button("Check now", "check"),
@@ -79,13 +79,14 @@ def _question(rebuild: Rebuild, now: datetime) -> CardElement:
         moved = digests(rebuild.old_digest, rebuild.new_digest)
     reason = f"reason: {clean(rebuild.reason, 200)}" if rebuild.reason else ""
     told = " · ".join(filter(None, (approvals(rebuild, None), reason)))
+    stands = standing(rebuild) if rebuild.waiting_approval else Standing("○", CAUSES[rebuild.cause], "Warning")
     items: list[CardElement] = [
-        row(rebuild.image, Standing("○", CAUSES[rebuild.cause], "Warning")),
+        row(rebuild.image, stands),
         *([line(*moved)] if moved else []),
         *([line(capital(told))] if told else []),
         line(*asked(rebuild), subtle=True),
     ]
-    if not decidable(rebuild, now):
+    if not undecided(rebuild, now):
         return Container(items=[*items, line("Too late to decide.")], separator=True, spacing="Medium")
     hidden, why = details(
         rebuild.id,

@@ -9,6 +9,7 @@ from bot.core.conversations import Subject
 from bot.core.holds import Hold
 from bot.core.images import PlatformImage, Version
 from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote, version_in
+from bot.teams.cards import stage_approval
 from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
 from bot.teams.cards.card import Card, action_set, band, button, card, details, fitting, heading, line, link, run
 from bot.teams.cards.children import family
@@ -21,13 +22,13 @@ from bot.teams.cards.states import (
     approvals,
     asked,
     capital,
-    decidable,
     digests,
     ending,
     name_of,
     sentence,
     stage_strip,
     standing,
+    undecided,
     whole,
 )
 
@@ -59,7 +60,8 @@ def rebuild_card(
     `children` are the rebuilds of images based on it.
     """
     title = heading(f"{rebuild.image} · {standing(rebuild).words}")
-    body: list[CardElement] = [band(title, style=STYLES.get(rebuild.state, "accent"))]
+    style = "warning" if rebuild.waiting_approval else STYLES.get(rebuild.state, "accent")
+    body: list[CardElement] = [band(title, style=style)]
     if rebuild.stages:
         body.append(stage_strip(rebuild.stages))
     body += _meaning(rebuild, image)
@@ -67,7 +69,7 @@ def rebuild_card(
         body.append(hold_line(hold))
     if rebuild.state is State.FAILED:
         body += _failure(rebuild)
-    asks = decidable(rebuild, now)
+    asks = undecided(rebuild, now)
     body.append(_footer(rebuild, image))
     if asks:
         body += audience.who_may(rebuild.image)
@@ -93,7 +95,7 @@ def _meaning(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]
             successor = f" Its successor is {rebuild.successor}." if rebuild.successor else ""
             return [line(_sentence(ending(rebuild)), successor)] if ending(rebuild) else []
         case _:
-            return _cause(rebuild) + _trouble(rebuild)
+            return stage_approval.question(rebuild, image) + _cause(rebuild) + _trouble(rebuild)
 
 
 def _question(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]:
@@ -202,6 +204,8 @@ def _details(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]
         return [line(*asked(rebuild), "."), *votes, *rollback_details(rebuild), line(f"Rollback {rebuild.id}.")]
     lines: list[CardElement] = [
         *_anew(rebuild),
+        *([action_set(link("Open run", rebuild.run_url), cancel(rebuild))] if rebuild.waiting_approval else []),
+        *stage_approval.decided(rebuild),
         *([line(_sentence(rebuild.found))] if rebuild.found else []),
         line(*asked(rebuild), "."),
         *(_act("Approved by ", vote) for vote in rebuild.votes[:MOST_VOTES]),
@@ -238,7 +242,7 @@ def _act(what: str, vote: Vote) -> CardElement:
 
 def _actions(rebuild: Rebuild, audience: Audience, now: datetime) -> list[Action | None]:
     """At most two, the first being what most people want; *Why?* is the third."""
-    if decidable(rebuild, now):
+    if undecided(rebuild, now):
         own = [approve(rebuild), reject(rebuild)] if audience.decides(rebuild.image) else []
         return [*own, view(Subject.REBUILD, rebuild.id, audience)]
     if rebuild.is_rollback and rebuild.state in ENDED:

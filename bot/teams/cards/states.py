@@ -9,6 +9,7 @@ from microsoft_teams.cards.core import CardElement, RichTextBlock, TextBlock, Te
 from bot.core.checks import Status, Verdict
 from bot.core.images import Digest, PlatformImage
 from bot.core.rebuilds import ENDED, WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State
+from bot.core.stage_approvals import rejection
 from bot.teams.cards.card import line, run
 from bot.teams.cards.formats import Safe, age, clean, duration, moment, time
 
@@ -76,6 +77,8 @@ def standing(rebuild: Rebuild) -> Standing:
             return Standing("●", "waits to be queued" if rebuild.problem else "approved", "Accent")
         case State.QUEUED | State.RUNNING if rebuild.ended_by:
             return Standing("●", "being cancelled", "Accent")
+        case State.QUEUED | State.RUNNING if rebuild.waiting_approval:
+            return Standing("○", "waits for an approval in Azure", "Warning")
         case State.QUEUED:
             return Standing("●", "queued", "Accent")
         case State.RUNNING if rebuild.retry_until:
@@ -130,6 +133,11 @@ def sentence(rebuild: Rebuild) -> str:
     return f"{rebuild.image}: {standing(rebuild).words}"
 
 
+def undecided(rebuild: Rebuild, now: datetime) -> bool:
+    """Whether somebody has to decide: about the rebuild itself, or about what Azure asks before a stage of its run."""
+    return decidable(rebuild, now) or rebuild.waiting_approval is not None
+
+
 def decidable(rebuild: Rebuild, now: datetime) -> bool:
     """Whether Approve and Reject still mean something."""
     overdue = rebuild.expires_at is not None and rebuild.expires_at <= now
@@ -182,7 +190,7 @@ def approvals(rebuild: Rebuild, image: PlatformImage | None) -> str:
 
 def ending(rebuild: Rebuild) -> str:
     """Why it ended, where its state does not tell; empty otherwise."""
-    if rebuild.state is State.FAILED and rebuild.failed_stage:
+    if rebuild.state is State.FAILED and rebuild.failed_stage and not rejection(rebuild):
         return ""
     reason = clean(rebuild.ended_reason)
     if rebuild.state is State.REJECTED and rebuild.ended_by:

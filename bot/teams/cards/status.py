@@ -13,7 +13,7 @@ from bot.teams.cards.decisions import approve, hold, reject, release, snooze
 from bot.teams.cards.explain import explanation
 from bot.teams.cards.formats import Safe, clean, day, escape, moment, size
 from bot.teams.cards.hold import WORDS, hold_line
-from bot.teams.cards.states import approvals, decidable, found, standing, windows_of
+from bot.teams.cards.states import approvals, found, standing, undecided, windows_of
 
 STYLES: dict[Status, ContainerStyle] = {
     Status.FRESH: "good",
@@ -102,7 +102,7 @@ def _details(image: PlatformImage, verdict: Verdict | None, now: datetime) -> li
 
 
 def _actions(status: ImageStatus, now: datetime) -> list[Action | None]:
-    if status.open and decidable(status.open, now):
+    if status.open and undecided(status.open, now):
         return [approve(status.open), reject(status.open)]
     if status.hold and status.open is None:
         return [release(status.image.name), button("History", "history", target=status.image.name)]
