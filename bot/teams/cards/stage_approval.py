@@ -11,7 +11,7 @@ from bot.teams.cards.states import capital, name_of
 
 LONGEST_STAGE, LONGEST_INSTRUCTIONS, LONGEST_LINE = 60, 300, 300
 MOST_NAMES = 3
-ROOM = 3_000
+ROOM = 2_000
 
 
 def question(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]:
