@@ -113,12 +113,11 @@ class RollbackService:
         self._wake.runs()
 
     async def _must_give_way(self, image: PlatformImage, present: Rebuild, person: Person) -> None:
-        """A question does. So does an approval that nothing was queued for, when an approver says so."""
-        if present.state is State.AWAITING_APPROVAL:
-            return
+        """A question does, and an approval that nothing was queued for, when somebody who may approve says so."""
         if present.is_rollback and present.state is State.VERIFYING:
             raise CommandError(f"Wait for it to end: {describe(present)}.")
-        if present.state is not State.APPROVED or present.queue_attempts:
+        waiting = present.state in (State.AWAITING_APPROVAL, State.APPROVED)
+        if not waiting or present.queue_attempts:
             raise CommandError(f"Cancel it first: {describe(present)}.", suggestion=f"cancel {image.name}")
         if not await self._service.counts_as_approver(image, person):
             raise CommandError(f"Only those who may approve can replace it: {describe(present)}.")

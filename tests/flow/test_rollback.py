@@ -367,3 +367,15 @@ async def test_rebuild_is_no_vote_for_a_rollback(bot: Bot) -> None:
     assert "waits for an approval" in answer.visible
     await bot.app.runner.advance()
     assert are_at(bot, "1.4.0")
+
+
+async def test_a_wish_of_somebody_else_withdraws_no_question(bot: Bot) -> None:
+    """Only who may approve can put a rollback in the place of a question that waits."""
+    publish(bot, "1.4.0")
+    bot.move_base(SDK)
+    await bot.next_week()
+    summary = await bot.teams.until_shown(SDK, "waits for approval")
+    answer = await bot.teams.personal(NESTOR).ask(f"rollback {SDK}")
+    assert "Only those who may approve can replace it" in answer.text
+    await bot.teams.channel().press(summary, "Approve")
+    await bot.teams.until_shown(f"{SDK} · in ECR as")
