@@ -995,7 +995,9 @@ def test_the_weekly_card_tells_how_long_updates_take() -> None:
     card = EVERY_CARD["weekly check with a chart"]()
     assert "median 2.5 days, worst 6.0 days (dotnet-aspnet-8); 3 updates" in seen(card)
     [chart] = [node for node in elements(card.content) if node.get("type") == "Chart.VerticalBar"]
-    assert chart["data"] == [{"x": "9 Nov", "y": 6.0}, {"x": "16 Nov", "y": 1.2}]
+    assert chart["data"] == [{"x": "46", "y": 6.0}, {"x": "47", "y": 1.2}]
+    assert buttons(card)[-1] == "By week"
+    assert "Chart" not in json.dumps(visible(card.content))
     assert "9 Nov 6.0 days · 16 Nov 1.2 days" in words(chart["fallback"])
 
 

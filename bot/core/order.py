@@ -17,11 +17,11 @@ from bot.core.rebuilds import WITH_RUN, AuditEntry, Cause, Rebuild, State, brake
 HISTORY = 10  # rebuilds that are looked at for failures in a row
 GOES_AHEAD = WITH_RUN | {State.APPROVED}
 ENDS = {
-    State.SUCCEEDED: "pushed nothing",
     State.FAILED: "failed",
     State.CANCELLED: "was cancelled",
     State.REJECTED: "was rejected",
     State.EXPIRED: "expired",
+    State.SUPERSEDED: "was superseded",
 }
 SKIPPED = "skipped: "
 
@@ -128,13 +128,13 @@ class Order:
         parent = await self._parent(child) if child.waits_for else None
         if parent is None or parent.is_open:
             return
-        if parent.state is State.SUCCEEDED and parent.pushed_digest:
+        if parent.state is State.SUCCEEDED:
             seen = parent.run_finished_at or self._clock.now()
             ready = replace(
                 child, waits_for="", new_digest=parent.pushed_digest, base_seen_at=seen, base_before_at=None
             )
             await self._save(child, ready, "go on")
-        elif parent.state is not State.SUPERSEDED:
+        elif parent.state is not State.SUPERSEDED or parent.successor:
             await self._end(child, State.CANCELLED, _skipped(parent))
         elif child.cause is Cause.PARENT:
             await self._end(child, State.SUPERSEDED, f"{parent.image} is not rebuilt: {parent.ended_reason}")
@@ -142,7 +142,7 @@ class Order:
             await self._save(child, replace(child, waits_for=""), "go on")
 
     async def _parent(self, child: Rebuild) -> Rebuild | None:
-        """What the child waits for, or whatever took that one's place. A rollback pushes nothing to wait for."""
+        """What the child waits for, or whatever took that one's place, but for a rollback: that pushes nothing."""
         parent = await self._store.rebuild(child.after or "")
         while parent and parent.successor:
             successor = await self._store.rebuild(parent.successor)

@@ -324,3 +324,20 @@ async def test_a_crash_while_children_are_offered(bot: Bot) -> None:
     assert offered
     assert offered.offered
     assert [rebuild.state for rebuild in await bot.app.store.history(CHILD, 5)] == [State.REJECTED]
+
+
+async def test_a_parent_that_is_rolled_back_skips_its_child(bot: Bot) -> None:
+    """A rollback takes the place of the parent's rebuild and pushes nothing, so there is nothing to build on."""
+    image = bot.world.catalog[PARENT]
+    bot.world.publish(image, "8.0-bookworm-slim-1.4.0", bot.world.base_digest(image))
+    bot.script.gate.clear()
+    by_hand = {"image": PARENT, "request_id": "by-hand", "version_tag": "8.0-bookworm-slim-1.3.5", "base": "mcr"}
+    bot.world.azure.runs.queue(7, by_hand, branch="refs/heads/main", version="0" * 40)
+    bot.move_base(PARENT)
+    await bot.next_week()
+    summary = await bot.teams.until_shown("2 stale", PARENT, CHILD)
+    await bot.teams.channel().press(summary, "Approve all 2")
+    child = await bot.teams.until_shown(f"{CHILD} · waits for {PARENT}")
+    await bot.teams.channel().say(f"rollback {PARENT} 1.3.0 breaks our proxy")
+    await bot.teams.until(lambda: f"kipped: {PARENT} was superseded: a rollback" in child.visible, "the child ends")
+    assert [run["request_id"] for run in bot.runs] == ["by-hand"]

@@ -2,11 +2,17 @@
 
 from datetime import datetime, timedelta
 
-from microsoft_teams.cards.core import CardElement, VerticalBarChart, VerticalBarChartDataValue
+from microsoft_teams.cards.core import (
+    CardElement,
+    Container,
+    ToggleVisibilityAction,
+    VerticalBarChart,
+    VerticalBarChartDataValue,
+)
 
 from bot.core.latency import WEEKS, Latencies, patch_latency
 from bot.core.rebuilds import Rebuild
-from bot.teams.cards.card import line
+from bot.teams.cards.card import action_set, line
 from bot.teams.cards.formats import moment, plural
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -19,16 +25,28 @@ def latency_rows(latencies: Latencies) -> list[CardElement]:
         f"worst {span(latencies.worst.took)} ({latencies.worst.image}); {plural(latencies.count, 'update')}."
     )
     rows: list[CardElement] = [line(told, subtle=True, separator=True, spacing="Medium")]
-    return [*rows, _chart(latencies)] if len(latencies.weeks) > 1 else rows
+    if len(latencies.weeks) < 2:
+        return rows
+    hidden = Container(id="weeks", items=[_chart(latencies)], is_visible=False)
+    return [*rows, action_set(ToggleVisibilityAction(title="By week", target_elements=["weeks"])), hidden]
 
 
 def _chart(latencies: Latencies) -> CardElement:
+    """Bars by the number of the week, which is short enough for phones."""
     unit, name = (DAY, "days") if latencies.median >= DAY else (HOUR, "hours")
-    weeks = [(f"{first.day} {first:%b}", took) for first, took in latencies.weeks]
-    text = line("Median by week: ", " · ".join(f"{week} {span(took)}" for week, took in weeks), subtle=True)
-    bars = [VerticalBarChartDataValue(x=week, y=round(took / unit, 1)) for week, took in weeks]
-    title = f"Median {name} from new base to ECR, by week"
-    return VerticalBarChart(title=title, show_title=True, color="categoricalBlue", data=bars, fallback=text)
+    days = [f"{first.day} {first:%b} {span(took)}" for first, took in latencies.weeks]
+    bars = [
+        VerticalBarChartDataValue(x=str(first.isocalendar().week), y=round(took / unit, 1))
+        for first, took in latencies.weeks
+    ]
+    return VerticalBarChart(
+        title=f"Median {name} from new base to ECR",
+        x_axis_title="calendar week",
+        y_axis_title=name,
+        color="categoricalBlue",
+        data=bars,
+        fallback=line("Median of the week from: ", " · ".join(days), subtle=True),
+    )
 
 
 def way(rebuild: Rebuild) -> list[CardElement]:
