@@ -180,7 +180,8 @@ class CheckService:
         if present is None or not present.is_overdue(self._clock.now()):
             return present
         expired = present.move(State.EXPIRED, self._clock.now())
-        await self._store.save_rebuild(expired, system_entry(present, expired, "expire", self._clock))
+        entry = system_entry(present, expired, "expire", self._clock)
+        await self._store.save_rebuild(expired, entry, (Subject.NOTICE,))
         return None
 
     async def _is_for(self, rebuild: Rebuild, verdict: Verdict) -> bool:

@@ -107,6 +107,7 @@ def _without(names: Iterable[str], others: Collection[str]) -> tuple[str, ...]:
 class Subject(StrEnum):
     """What a card is about. A notice is a reply that rings, with mentions, when a rebuild ended.
 
+    A reminder is such a reply about a question that nobody answers.
     A rebuild that is retried may end again, so a notice is of one attempt: see `notice_id`. An announcement is a plain
     message that is about no check and no rebuild.
     """
@@ -114,6 +115,7 @@ class Subject(StrEnum):
     CHECK = "check"
     REBUILD = "rebuild"
     NOTICE = "notice"
+    REMINDER = "reminder"
     ANNOUNCEMENT = "announcement"
 
 

@@ -250,9 +250,9 @@ class CardStore(Protocol):
         """When the first card on a pause may be tried again; None when none is."""
 
     async def card_of(self, rebuild_id: str, conversation_id: str) -> str | None:
-        """The activity id of the card that shows a rebuild in a conversation: its own, else that of the newest check.
+        """The activity id of the card that shows a rebuild in a conversation; None when there is none.
 
-        None when there is neither.
+        That is its own, else the newest of a check or parent that asks for it.
         """
 
     async def claim_card(self, card: DueCard, now: datetime, until: datetime) -> bool:

@@ -205,6 +205,7 @@ class Rebuild:
     requested_by: Person | None = None  # None: a check asked
     votes: tuple[Vote, ...] = ()
     expires_at: datetime | None = None
+    reminded_at: datetime | None = None
     override: Vote | None = None  # who started it outside its window
     ended_by: Person | None = None
     ended_reason: str = ""
@@ -339,6 +340,12 @@ def is_named(rules: ApprovalRules, person: Person) -> bool:
     Whoever is not named may still be a member of one of `rules.channels`: ask `Service.may_approve`.
     """
     return bool({person.id.lower(), person.principal_name.lower()} & rules.approvers)
+
+
+def is_forgotten(rules: ApprovalRules, rebuild: Rebuild, now: datetime) -> bool:
+    """Whether those who may decide are to be reminded of a question: once, when the catalog says."""
+    waits = rebuild.state is State.AWAITING_APPROVAL and rebuild.reminded_at is None
+    return waits and rules.remind is not None and now - rebuild.created_at >= rules.remind
 
 
 def approval_counts(rules: ApprovalRules, rebuild: Rebuild, person: Person) -> str | None:

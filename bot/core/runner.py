@@ -33,6 +33,7 @@ from bot.core.rebuilds import (
     RunState,
     Stage,
     State,
+    is_forgotten,
     new_id,
     retry_delay,
     until_open,
@@ -117,14 +118,16 @@ class Runner:
                 self._hints.missed()
 
     async def _watch(self, rebuild: Rebuild) -> None:
-        """A question ends by itself when nobody decides in time, or when its image is stopped or leaves the catalog."""
+        """A question ends by itself when nobody decides, or its image is stopped or leaves the catalog."""
         now = self._clock.now()
         if rebuild.image not in self._catalog:
             await self._end(rebuild, State.CANCELLED, f"{rebuild.image} is no longer in the catalog", show=())
         elif rebuild.is_overdue(now):
-            await self._save(rebuild, rebuild.move(State.EXPIRED, now), "expire")
+            await self._save(rebuild, rebuild.move(State.EXPIRED, now), "expire", show=(Subject.NOTICE,))
         elif hold := await self._stopped_by(rebuild):
             await self._end(rebuild, State.SUPERSEDED, str(hold), show=())
+        elif is_forgotten(self._catalog[rebuild.image].approval, rebuild, now):
+            await self._save(rebuild, replace(rebuild, reminded_at=now), "remind", show=(Subject.REMINDER,))
 
     async def _stopped_by(self, rebuild: Rebuild) -> Hold | None:
         """The hold that ends a rebuild which has no run yet. A snooze is about the question for one digest only."""
@@ -212,6 +215,7 @@ class Runner:
             after=None,
             offered=False,
             votes=(),
+            reminded_at=None,
             override=None,
             created_at=now,
             expires_at=now + image.approval.expires,

@@ -30,6 +30,7 @@ KEY, EXAMPLE = "SHIPSHAPE_DATABASE_URL", "sqlite+aiosqlite:///shipshape.db"
 AUDIT_PAGE = 500
 CLAIM_LEASE = timedelta(minutes=10)  # after that a replica that claimed a slot is taken to be dead
 LONGEST_LIFE = timedelta(days=120)  # from question to end: nearly all of it may be waiting for an approval
+SHOW_ORDER = (Subject.REBUILD, Subject.REMINDER, Subject.NOTICE)  # the card before what replies to it
 MIGRATION_LOCK = 7_467_747_274  # any number that nobody else locks in this database
 
 
@@ -437,15 +438,16 @@ class SqlStore:
         return rows[0][0] if rows else None
 
     async def card_of(self, rebuild_id: str, conversation_id: str) -> str | None:
-        """The activity id of the card that shows a rebuild in a conversation: its own, else the newest check's."""
         cards, shown = t.cards.c, t.check_rebuilds.c
-        of_checks = select(cast(shown.check_id, String)).where(shown.rebuild_id == rebuild_id)
-        own = (cards.subject == Subject.REBUILD) & (cards.subject_id == rebuild_id)
-        of_check = (cards.subject == Subject.CHECK) & cards.subject_id.in_(of_checks)
-        posted = (cards.conversation_id == conversation_id, cards.activity_id != "", or_(own, of_check))
-        newest = select(cards.activity_id).where(*posted).order_by(cards.subject.desc(), cards.id.desc())  # own first
-        rows = await self._rows(newest.limit(1))
-        return rows[0].activity_id if rows else None
+        checks = select(cast(shown.check_id, String)).where(shown.rebuild_id == rebuild_id)
+        parents = select(t.children.c.parent_id).where(t.children.c.child_id == rebuild_id)
+        of_check = (cards.subject == Subject.CHECK) & cards.subject_id.in_(checks)
+        own_or_parents = or_(cards.subject_id == rebuild_id, cards.subject_id.in_(parents))
+        of_rebuild = (cards.subject == Subject.REBUILD) & own_or_parents
+        posted = (cards.conversation_id == conversation_id, cards.activity_id != "", or_(of_rebuild, of_check))
+        rows = await self._rows(select(t.cards).where(*posted).order_by(cards.id.desc()))
+        own = [row.activity_id for row in rows if row.subject_id == rebuild_id]
+        return next(iter([*own, *(row.activity_id for row in rows)]), None)
 
     async def claim_card(self, card: DueCard, now: datetime, until: datetime) -> bool:
         columns = t.cards.c
@@ -480,8 +482,9 @@ class SqlStore:
         for conversation in await self._reachable(connection):
             if not (conversation.wants_rebuild(rebuild) or conversation.id == rebuild.conversation_id):
                 continue
-            if not await self._is_asked_above(connection, rebuild, conversation):
-                for subject in sorted(show, reverse=True):  # the card before the notice that replies to it
+            asked_above = await self._is_asked_above(connection, rebuild, conversation)
+            for subject in sorted(show, key=SHOW_ORDER.index):
+                if subject is not Subject.REBUILD or not asked_above:
                     subject_id = notice_id(rebuild.id, rebuild.attempt) if subject is Subject.NOTICE else rebuild.id
                     await self._want_card(connection, subject, subject_id, conversation)
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from bot.core.conversations import Conversation, ConversationKind
 from bot.core.images import ApprovalRules, PlatformImage
 from bot.core.ports import CardStore
-from bot.core.rebuilds import Person, is_named
+from bot.core.rebuilds import Person, Rebuild, approval_counts, is_named
 from bot.core.service import Service
 from bot.errors import PeerError
 from bot.teams.cards.audience import Audience, one_of
@@ -13,6 +13,7 @@ from bot.teams.roster import Roster
 
 # https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/user-specific-views
 MOST_VIEWS = 60
+MOST_CALLED = 20
 
 
 class Audiences:
@@ -59,6 +60,13 @@ class Audiences:
         if people is None:
             return None
         return [person for person in people if person.id in members or is_named(rules, person)]
+
+    async def called(self, place: Conversation, rebuild: Rebuild) -> list[Person]:
+        """Those in a place whose approval is missing; nobody where Teams does not tell, or where they are a crowd."""
+        rules = self._catalog[rebuild.image].approval
+        present = await self.present(place, rules) or []
+        missing = [person for person in present if approval_counts(rules, rebuild, person) is None]
+        return missing if len(missing) <= MOST_CALLED else []
 
     async def _refresh(self, place: Conversation, images: Collection[PlatformImage]) -> tuple[str, ...]:
         """The Teams ids of all who may decide about any of the images; nobody where that cannot be told for each."""

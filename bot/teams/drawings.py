@@ -8,17 +8,18 @@ from bot.core.holds import in_force
 from bot.core.images import PlatformImage
 from bot.core.latency import WEEK, WEEKS, Latencies, latencies
 from bot.core.ports import CardStore, Clock
-from bot.core.rebuilds import Person, Rebuild
+from bot.core.rebuilds import Person, Rebuild, State
 from bot.teams.audiences import Audiences
 from bot.teams.cards.audience import Audience
 from bot.teams.cards.card import Card
 from bot.teams.cards.check import check_card
+from bot.teams.cards.notice import Notice, expiry, notice, reminder
 from bot.teams.cards.rebuild import rebuild_card
 from bot.teams.cards.states import decidable, undecided
 
 
 class Drawings:
-    """Draws a card as it is posted in a place, or as one person there sees it (`viewer`)."""
+    """Draws a card as it is posted in a place, or as one person there sees it (`viewer`), and words the replies."""
 
     def __init__(
         self, store: CardStore, catalog: Mapping[str, PlatformImage], audiences: Audiences, clock: Clock
@@ -34,6 +35,20 @@ class Drawings:
             return await self._check(int(key), place, viewer) if key.isdecimal() and len(key) < 10 else None
         rebuild = await self._store.rebuild(key)
         return await self._rebuild(rebuild, place, viewer) if rebuild else None
+
+    async def notice(self, rebuild: Rebuild, place: Conversation) -> Notice:
+        """What is said in a place when a rebuild has ended."""
+        if rebuild.state is not State.EXPIRED or rebuild.image not in self._catalog:
+            return notice(rebuild)
+        return expiry(rebuild, await self._audiences.called(place, rebuild))
+
+    async def reminder(self, rebuild: Rebuild, place: Conversation) -> Notice | None:
+        """What is said in a place when nobody decides; None when it is decided."""
+        now = self._clock.now()
+        if not decidable(rebuild, now) or rebuild.image not in self._catalog:
+            return None
+        who = await self._audiences.who(self._catalog[rebuild.image].approval)
+        return reminder(rebuild, await self._audiences.called(place, rebuild), who, now)
 
     async def _check(self, check_id: int, place: Conversation, viewer: Person | None) -> Card | None:
         check = await self._store.check(check_id)

@@ -18,7 +18,7 @@ from bot.core.losses import Losses
 from bot.core.ports import CardStore, Clock
 from bot.errors import BotError, Denied, NotFound, PeerUnavailable
 from bot.teams.cards.card import Card
-from bot.teams.cards.notice import Notice, notice
+from bot.teams.cards.notice import Notice
 from bot.teams.connector import Connector, Connectors, document
 from bot.teams.drawings import Drawings
 
@@ -101,7 +101,7 @@ class Notifier:
             await connector.update_activity(_thread(card.conversation, card.activity_id), card.activity_id, activity)
             return card.activity_id
         root = None
-        if card.subject is Subject.NOTICE:
+        if card.subject in (Subject.NOTICE, Subject.REMINDER):
             rebuild_id, _ = noticed(card.subject_id)
             root = await self._store.card_of(rebuild_id, card.conversation.id)
         try:
@@ -117,12 +117,19 @@ class Notifier:
         if card.subject is Subject.ANNOUNCEMENT:
             announcement = await self._store.announcement(int(card.subject_id))
             return notice_activity(Notice(text=escape(announcement.text), mentions=())) if announcement else None
-        if card.subject is Subject.NOTICE:
-            rebuild_id, attempt = noticed(card.subject_id)
-            rebuild = await self._store.rebuild(rebuild_id)
-            return notice_activity(notice(rebuild)) if rebuild and rebuild.attempt == attempt else None
+        if card.subject in (Subject.NOTICE, Subject.REMINDER):
+            return await self._reply(card)
         drawn = await self._drawings.draw(card.subject, card.subject_id, card.conversation)
         return card_activity(drawn) if drawn else None
+
+    async def _reply(self, card: DueCard) -> Activity | None:
+        rebuild_id, attempt = noticed(card.subject_id)
+        rebuild = await self._store.rebuild(rebuild_id)
+        if rebuild is None or rebuild.attempt != attempt:
+            return None
+        words = self._drawings.reminder if card.subject is Subject.REMINDER else self._drawings.notice
+        told = await words(rebuild, card.conversation)
+        return notice_activity(told) if told else None
 
 
 def card_activity(card: Card) -> Activity:

@@ -1,10 +1,12 @@
-"""The reply that rings when a rebuild has ended: plain text with mentions."""
+"""The replies that ring, when a rebuild has ended or waits for too long: plain text with mentions."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from xml.sax.saxutils import escape
 
 from bot.core.rebuilds import Person, Rebuild
-from bot.teams.cards.formats import clean
+from bot.teams.cards.formats import age, clean
 from bot.teams.cards.mentions import call
 from bot.teams.cards.states import sentence
 
@@ -22,5 +24,26 @@ class Notice:
 
 def notice(rebuild: Rebuild) -> Notice:
     """What is said about a rebuild to those who asked for it, approved it or ended it."""
-    called, mentioned = call(rebuild.people)
-    return Notice(text=f"{escape(clean(sentence(rebuild)))}.{called}", mentions=mentioned)
+    return _calling(rebuild.people, f"{clean(sentence(rebuild))}.")
+
+
+def expiry(rebuild: Rebuild, deciders: Sequence[Person]) -> Notice:
+    """That nobody decided, to whoever asked and has approved; to those who may decide when a check asked."""
+    again = f"Ask again with: rebuild {rebuild.image}" if rebuild.requested_by else "The next check asks again"
+    if rebuild.is_rollback:
+        again = "No tag was moved"
+    told = f"{rebuild.image}: nobody decided in time, so the request has expired. {again}."
+    return _calling(rebuild.people if rebuild.requested_by else deciders, told)
+
+
+def reminder(rebuild: Rebuild, deciders: Sequence[Person], who: str, now: datetime) -> Notice:
+    """That a question waits, to those who may decide; to `who` in plain words where nobody can be mentioned."""
+    told = f"{rebuild.image} has waited for an approval for {age(now - rebuild.created_at)}."
+    if rebuild.expires_at:
+        told += f" The request expires in {age(rebuild.expires_at - now)}."
+    return _calling(deciders, told if deciders else f"{told} May approve: {clean(who)}.")
+
+
+def _calling(people: Iterable[Person], told: str) -> Notice:
+    called, mentioned = call(people)
+    return Notice(text=f"{escape(told)}{called}", mentions=mentioned)

@@ -89,8 +89,8 @@ def _meaning(rebuild: Rebuild, image: PlatformImage | None) -> list[CardElement]
         case State.APPROVED if rebuild.waits_for_window:
             return [*_cause(rebuild), _window(rebuild)]
         case State.EXPIRED:
-            again = "No tag was moved." if rebuild.is_rollback else "The next check asks again."
-            return [line(f"Nobody decided in time. {again}")]
+            again = "" if rebuild.requested_by else " The next check asks again."
+            return [line("Nobody decided in time.", " No tag was moved." if rebuild.is_rollback else again)]
         case state if state in ENDED:
             successor = f" Its successor is {rebuild.successor}." if rebuild.successor else ""
             return [line(_sentence(ending(rebuild)), successor)] if ending(rebuild) else []
