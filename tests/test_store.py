@@ -293,6 +293,7 @@ WHOLE = Rebuild(
     requested_by=ALEX,
     votes=(Vote(person=ALEX, at=MONDAY, comment="fine"), Vote(person=Person(id="b", name="B"), at=MONDAY)),
     expires_at=MONDAY + WEEK,
+    reminded_at=MONDAY + timedelta(days=1),
     override=Vote(person=ALEX, at=MONDAY, comment="security"),
     ended_by=ALEX,
     ended_reason="the test failed",
