@@ -444,6 +444,9 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "list": lambda: list_card([status_of(each) for each in (FRESH, UNKNOWN, None, UNBUILT, verdict())], now=NOW),
     "empty list": lambda: list_card([], now=NOW),
     "pending": lambda: certain(pending_card([rebuild(), rebuild(id="abcdefgh", votes=(vote(),))], now=NOW)),
+    "pending with links": lambda: certain(
+        pending_card([rebuild()], audience=AUDIENCES["everybody"], links={"k7m2pq9x": RUN_URL}, now=NOW)
+    ),
     "history": lambda: history_of([rebuild(state) for state in State], older=True),
     "history of all": lambda: history_of([rebuild(state) for state in State], name=None),
     "no history": lambda: history_of([]),

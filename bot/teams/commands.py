@@ -24,7 +24,7 @@ from bot.teams.cards.decided import decided_card
 from bot.teams.cards.help import help_card
 from bot.teams.cards.history import history_card
 from bot.teams.cards.hold import hold_card
-from bot.teams.cards.listing import list_card, pending_card
+from bot.teams.cards.listing import list_card
 from bot.teams.cards.schedule import schedule_card
 from bot.teams.cards.status import status_card
 from bot.teams.cards.text import text_card
@@ -319,7 +319,7 @@ async def rollback(ask: Ask) -> Card | None:
 
 @command("pending", "what waits for an approval")
 async def pending(ask: Ask) -> Card:
-    card = pending_card(await ask.desk.service.pending(), now=ask.desk.clock.now())
+    card = await ask.desk.drawings.pending(await ask.desk.service.pending(), await _told(ask))
     return card or text_card("Nothing is waiting.")
 
 

@@ -13,9 +13,11 @@ from bot.teams.audiences import Audiences
 from bot.teams.cards.audience import Audience
 from bot.teams.cards.card import Card
 from bot.teams.cards.check import check_card
+from bot.teams.cards.listing import pending_card
 from bot.teams.cards.notice import Notice, expiry, notice, reminder
 from bot.teams.cards.rebuild import rebuild_card
 from bot.teams.cards.states import decidable, undecided
+from bot.teams.links import message_link
 
 
 class Drawings:
@@ -35,6 +37,14 @@ class Drawings:
             return await self._check(int(key), place, viewer) if key.isdecimal() and len(key) < 10 else None
         rebuild = await self._store.rebuild(key)
         return await self._rebuild(rebuild, place, viewer) if rebuild else None
+
+    async def pending(self, rebuilds: list[Rebuild], place: Conversation) -> Card | None:
+        """What waits for an approval, with links to the cards that a place has; None when nothing does."""
+        audience = await self._audience(rebuilds, place, None)
+        posted = {rebuild.id: await self._store.card_of(rebuild.id, place.id) for rebuild in rebuilds}
+        links = {id: message_link(place, activity_id) for id, activity_id in posted.items() if activity_id}
+        for_all = Audience(may=audience.may)  # an answer is not edited, so nobody gets one of their own
+        return pending_card(rebuilds, audience=for_all, links=links, now=self._clock.now())
 
     async def notice(self, rebuild: Rebuild, place: Conversation) -> Notice:
         """What is said in a place when a rebuild has ended."""

@@ -69,6 +69,9 @@ async def test_from_a_new_base_to_ecr(tmp_path: Path, browser: Browser) -> None:
         assert "not among them" not in "".join(await alex.posts())
         await expect(adele.newest_card("2 stale").get_by_role("button", name="Approve")).to_have_count(0)
 
+        await alex.send("pending")
+        await alex.wait_for_text("2 rebuilds wait for approval")
+        await _keep(alex, "2 rebuilds wait", "pending")
         await alex.press(OWN, card="2 stale")
         await expect(alex.newest_card("2 stale").get_by_role("button", name="Approve", exact=True)).to_have_count(2)
         await alex.press("Why?", card="2 stale", row="dotnet-sdk-6")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import CATALOG, Bot, StartBot
 from tests.flow.test_approvers import ASPNET, SDK, TEAM, installed, question, rules
-from tests.peers.teams import ALEX, MEGAN, NESTOR, USERS, Json, Message, Place, User, actions, texts
+from tests.peers.teams import ALEX, MEGAN, NESTOR, TENANT, USERS, Json, Message, Place, User, actions, texts
 
 OWN = "Approve or reject…"
 
@@ -180,3 +180,31 @@ async def test_a_view_shows_what_its_place_is_told_about(bot: Bot) -> None:
     own = words(await refreshed(place, summary, ALEX))
     assert ASPNET in own
     assert SDK not in own
+
+
+async def test_pending_tells_age_deadline_who_may_and_where(bot: Bot, channel: Place) -> None:
+    """Oldest first, each with how long it waits, who may approve, and a link to its card in this channel."""
+    await channel.say(f"rebuild {ASPNET}", NESTOR)
+    card = await bot.teams.until_shown(f"{ASPNET} · waits for approval")
+    bot.clock.advance(timedelta(hours=3))
+    bot.move_base(SDK)
+    await channel.say("check")
+    summary = await bot.teams.until_shown("1 stale", SDK)
+    answer = await channel.ask("pending", NESTOR)
+    assert answer.visible.index(ASPNET) < answer.visible.index(SDK)
+    assert "Waits for 3 hours, until" in answer.visible
+    assert answer.visible.count("May approve: Alex Wilber or Megan Bowen.") == 2
+    assert links(answer) == [
+        f"https://teams.microsoft.com/l/message/19%3Aplatform-images%40thread.tacv2/{message.id}"
+        f"?tenantId={TENANT}&parentMessageId={message.id}"
+        for message in (card, summary)
+    ]
+    assert links(await bot.teams.personal(ALEX).ask("pending")) == []
+
+
+def links(message: Message) -> list[str]:
+    """Where the linked words of a card lead."""
+    assert message.card
+    rows = [element for container in message.card["body"] for element in container.get("items", [])]
+    runs = [run for row in rows for run in row.get("inlines", [])]
+    return [run["selectAction"]["url"] for run in runs if "selectAction" in run]

@@ -96,6 +96,11 @@ def run(
     return TextRun(text=safe, weight=weight, font_type=font, is_subtle=subtle or None, color=color, size=size)
 
 
+def linked(text: str, url: str) -> TextRun:
+    """A piece of a line that opens a web page."""
+    return TextRun(text=clean(text), select_action=OpenUrlAction(url=url), color="Accent")
+
+
 def line(
     *parts: str | TextRun,
     subtle: bool = False,

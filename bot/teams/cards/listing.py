@@ -1,15 +1,17 @@
 """Answers that list: all images, and what waits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
-from microsoft_teams.cards.core import CardElement, Container
+from microsoft_teams.cards.core import CardElement, Container, TextRun
 
 from bot.core.rebuilds import Cause, Rebuild
 from bot.core.service import ImageStatus
-from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, more
+from bot.teams.cards.audience import EVERYBODY, Audience
+from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, linked, more
 from bot.teams.cards.decisions import approve, reject
-from bot.teams.cards.formats import clean, plural
+from bot.teams.cards.formats import Safe, age, clean, moment, plural
 from bot.teams.cards.hold import WORDS
 from bot.teams.cards.rollback import moving
 from bot.teams.cards.states import (
@@ -63,17 +65,30 @@ def _image(status: ImageStatus, now: datetime) -> CardElement:
     return row(status.image.name, found(verdict, now), hold, rebuild, f" · {version}" if version else "")
 
 
-def pending_card(rebuilds: list[Rebuild], *, now: datetime) -> Card | None:
-    """The answer to `pending`, None when nothing waits."""
+def pending_card(
+    rebuilds: Sequence[Rebuild],
+    *,
+    audience: Audience = EVERYBODY,
+    links: Mapping[str, str] = MappingProxyType({}),
+    now: datetime,
+) -> Card | None:
+    """The answer to `pending`, None when nothing waits. `links` lead to the cards of rebuilds, by id."""
     if not rebuilds:
         return None
     told = "1 rebuild waits for approval" if len(rebuilds) == 1 else f"{len(rebuilds)} rebuilds wait for approval"
-    rows = fitting(_question(rebuild, now) for rebuild in rebuilds)
+    rows = fitting(_question(rebuild, audience, links.get(rebuild.id, ""), now) for rebuild in rebuilds)
     left = len(rebuilds) - len(rows)
     return card(told, [heading(told), *rows, *more(left, "status IMAGE")])
 
 
-def _question(rebuild: Rebuild, now: datetime) -> CardElement:
+def _waits(rebuild: Rebuild, url: str, now: datetime) -> list[str | TextRun]:
+    """For how long, until when, and where its card is."""
+    until = [Safe(", until "), moment(rebuild.expires_at)] if rebuild.expires_at else []
+    opened: list[str | TextRun] = [Safe(" · "), linked("Open its card", url)] if url else []
+    return [f"Waits for {age(now - rebuild.created_at)}", *until, *opened]
+
+
+def _question(rebuild: Rebuild, audience: Audience, url: str, now: datetime) -> CardElement:
     moved = moving(rebuild) if rebuild.is_rollback else []
     if rebuild.cause is Cause.BASE_MOVED:
         moved = digests(rebuild.old_digest, rebuild.new_digest)
@@ -85,9 +100,11 @@ def _question(rebuild: Rebuild, now: datetime) -> CardElement:
         *([line(*moved)] if moved else []),
         *([line(capital(told))] if told else []),
         line(*asked(rebuild), subtle=True),
+        line(*_waits(rebuild, url, now), subtle=True),
     ]
     if not undecided(rebuild, now):
         return Container(items=[*items, line("Too late to decide.")], separator=True, spacing="Medium")
+    items += audience.who_may(rebuild.image)
     hidden, why = details(
         rebuild.id,
         *whole("Base before", rebuild.old_digest),
