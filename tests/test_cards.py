@@ -1108,6 +1108,13 @@ def test_an_image_that_could_not_be_checked_gives_the_reason() -> None:
     assert buttons(card) == []
 
 
+def test_an_outage_tells_its_beginning() -> None:
+    """On the card of a check and on the status of the image."""
+    odd = replace(UNKNOWN, unknown_since=NOW - timedelta(days=7))
+    for card in (check_of(odd), status_card_of(odd)):
+        assert "Could not be checked since {{DATE(2026-11-16T06:00:00Z,SHORT)}}" in seen(card)
+
+
 def test_what_works_again_is_said() -> None:
     """The first check after a failure, and images that can be checked again, with since when they could not."""
     card = check_of(MENDED, UNKNOWN, failed_since=NOW - timedelta(hours=2))

@@ -30,7 +30,8 @@ def status_card(status: ImageStatus, *, next_check: datetime | None, now: dateti
     top = band(heading(f"{image.name} · {words}"), style=STYLES[verdict.status] if verdict else "emphasis")
     body: list[CardElement] = [top]
     if verdict and verdict.status is Status.UNKNOWN:
-        body.append(line("Could not be checked: ", verdict.reason))
+        since = [" since ", moment(verdict.unknown_since)] if verdict.unknown_since else []
+        body.append(line("Could not be checked", *since, ": ", verdict.reason))
     if status.hold:
         body.append(hold_line(status.hold))
     body.append(FactSet(facts=_facts(status, next_check), spacing="Small"))
