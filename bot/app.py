@@ -16,6 +16,8 @@ from aiohttp import web
 
 from bot.catalog import Catalog, load
 from bot.clients.azure_pipelines import AzurePipelines
+from bot.clients.dotnet_releases import LIMITS as RELEASE_LIMITS
+from bot.clients.dotnet_releases import DotnetReleases
 from bot.clients.ecr import EcrRepositories
 from bot.clients.ecr_events import EcrEvents
 from bot.clients.http import Limits, open_session
@@ -28,8 +30,9 @@ from bot.core.hints import Hints
 from bot.core.holding import HoldService
 from bot.core.images import Digest
 from bot.core.losses import Losses
+from bot.core.meaning import Meaning
 from bot.core.order import Order
-from bot.core.ports import Clock, DocumentCache
+from bot.core.ports import Clock, DocumentCache, PageCache
 from bot.core.repository_events import RepositoryEvents
 from bot.core.rolling_back import RollbackService
 from bot.core.runner import Pace, Runner
@@ -135,6 +138,16 @@ async def _sources(settings: Settings, cache: DocumentCache) -> AsyncIterator[tu
 
 
 @asynccontextmanager
+async def _releases(settings: Settings, pages: PageCache, clock: Clock) -> AsyncIterator[DotnetReleases | None]:
+    """Microsoft's release metadata, None when the settings switch it off."""
+    if not settings.release_metadata_url:
+        yield None
+        return
+    async with open_session(RELEASE_LIMITS) as session:
+        yield DotnetReleases(session, pages, clock, url=settings.release_metadata_url)
+
+
+@asynccontextmanager
 async def open_app(
     settings: Settings,
     *,
@@ -159,16 +172,18 @@ async def open_app(
 
         wakes = Wakes()
         checker = Checker(catalog, registry, repository)
+        releases = await stack.enter_async_context(_releases(settings, store, clock))
+        meaning = Meaning(catalog, checker, registry, releases, clock)
         hosts = settings.allowed_service_hosts + (("127.0.0.1", "localhost") if settings.allow_anonymous else ())
         connectors = Connectors(session, tokens, hosts)
         roster = Roster(connectors, store, clock)
         service = Service(catalog, store, checker, pipelines, roster, clock, wakes)
         timeout = timedelta(seconds=settings.verify_timeout)
         timetable = Timetable(Crontab.parse(settings.schedule), settings.timezone, _schedules(catalog))
-        checks = CheckService(catalog, timetable, store, checker, clock, wakes)
+        checks = CheckService(catalog, timetable, store, checker, meaning, clock, wakes)
         hints = Hints(store, clock, wakes)
         order = Order(catalog, store, clock, wakes, checks.look)
-        runner = Runner(catalog, store, checker, repository, pipelines, clock, wakes, hints, order, timeout)
+        runner = Runner(catalog, store, checker, meaning, repository, pipelines, clock, wakes, hints, order, timeout)
         losses = Losses(store, clock, wakes)
         drawings = Drawings(store, catalog, Audiences(catalog, store, roster, service), clock)
         notifier = Notifier(store, connectors, drawings, clock, losses)

@@ -27,6 +27,8 @@ from bot.core.windows import zone
 from bot.errors import ConfigError
 
 PREFIX = "SHIPSHAPE_"
+# https://github.com/dotnet/core/blob/main/release-notes/releases-index.json
+RELEASE_METADATA = "https://builds.dotnet.microsoft.com/dotnet/release-metadata"
 DAY_S = 86_400
 BOTFRAMEWORK_OPENID = "https://login.botframework.com/v1/.well-known/openidconfiguration"
 BOTFRAMEWORK_ISSUER = "https://api.botframework.com"
@@ -38,6 +40,11 @@ def _words(value: object) -> object:
     return [word for word in value.replace(",", " ").split() if word] if isinstance(value, str) else value
 
 
+def _off(value: object) -> object:
+    return "" if value == "off" else value
+
+
+UrlOrOff = Annotated[str, BeforeValidator(_off)]  # an empty variable is one that is not set
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
@@ -67,6 +74,7 @@ class Settings(BaseModel):
     hook_secret: SecretStr = SecretStr("")
     registry_mirrors: Json[dict[str, str]] = Field(default_factory=dict, repr=False)  # a URL may hold a password
     ecr_events_queue_url: str = ""
+    release_metadata_url: UrlOrOff = RELEASE_METADATA
     poll_interval: Annotated[float, Field(gt=0, le=DAY_S)] = 10
     verify_timeout: Annotated[float, Field(gt=0, le=DAY_S)] = 300
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -90,7 +98,9 @@ class Settings(BaseModel):
             raise ValueError("is not a time zone such as UTC or Europe/Madrid") from None
         return value
 
-    @field_validator("bot_login_url", "bot_openid_metadata_url", "azure_devops_url", "ecr_events_queue_url")
+    @field_validator(
+        "bot_login_url", "bot_openid_metadata_url", "azure_devops_url", "ecr_events_queue_url", "release_metadata_url"
+    )
     @classmethod
     def _https(cls, value: str) -> str:
         parts = urlsplit(value)

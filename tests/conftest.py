@@ -103,11 +103,11 @@ class Bot:
         self.clock.advance(timedelta(days=7))
         await self.check()
 
-    def move_base(self, name: str, *platforms: str) -> Digest:
+    def move_base(self, name: str, *platforms: str, version: str | None = None) -> Digest:
         """Publish a new base of an image, for these platforms or for all. Returns its index digest."""
         base = self.world.catalog[name].base
         assert base is not None
-        return self.world.move_base(base, [ImagePlatform.parse(p) for p in platforms] or PLATFORMS)
+        return self.world.move_base(base, [ImagePlatform.parse(p) for p in platforms] or PLATFORMS, version)
 
 
 StartBot = Callable[..., AbstractAsyncContextManager[Bot]]
@@ -199,6 +199,7 @@ def start_bot(
             "SHIPSHAPE_PORT": "0",
             "SHIPSHAPE_POLL_INTERVAL": "0.05",
             **world.environment(),
+            "SHIPSHAPE_RELEASE_METADATA_URL": "off",  # tests of what it adds switch it on
             **teams.environment(),
             **{f"SHIPSHAPE_{key}": value for key, value in changes.items()},
         }

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.core.base_news import BaseNews, Cve, NewsKind
 from bot.core.checks import Check, Evidence, Status, Verdict
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import (
@@ -41,6 +42,7 @@ from bot.core.rebuilds import (
     Vote,
 )
 from bot.core.service import HistoryPage, ImageStatus, Outcome
+from bot.core.support import Support
 from bot.core.timetable import Crontab, Timetable
 from bot.core.windows import Windows
 from bot.teams.cards.audience import Audience, one_of
@@ -63,6 +65,7 @@ NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 WEEK = timedelta(days=7)
 BASE = "mcr.microsoft.com/dotnet/sdk:6.0-bullseye-slim"
 TAG = "6.0-bullseye-slim-1.4.0"
+CVE_PAGE = "https://cve.mitre.org/cgi-bin/cvename.cgi?name=CVE-2026-50651"
 RUN_URL = "https://dev.azure.com/contoso/platform-images/_build/results?buildId=77"
 ALEX = Person(id="alex", name="Alex Wilber", mri="29:alex")
 MEGAN = Person(id="megan", name="Megan Bowen", mri="29:megan")
@@ -572,6 +575,14 @@ def test_who_may_is_told_by_name(names: list[str], others: int, channels: list[s
 def hostile_cards(text: str) -> list[Card]:
     """Every card that shows outside text, with `text` wherever such text can come from."""
     person = Person(id="x", name=text, mri="29:x")
+    news = BaseNews(
+        kind=NewsKind.RELEASE,
+        old_version=text,
+        new_version=text,
+        security=True,
+        cves=(Cve(id=text, url=CVE_PAGE),) * 17,
+    )
+    support = Support(what=text, ends=NOW.date(), next_image=text)
     free: dict[str, Any] = {
         "reason": text,
         "requested_by": person,
@@ -596,11 +607,13 @@ def hostile_cards(text: str) -> list[Card]:
     asked = tuple(
         replace(stage_approval(**in_azure), stage=text, state=state, decided_by=text) for state in StageApprovalState
     )
-    rebuilds = [rebuild(state, **free, stage_approvals=asked) for state in State]
-    rebuilds.append(replace(rebuild(State.RUNNING, **free, stage_approvals=asked), ended_by=None))
+    rebuilds = [rebuild(state, **free, news=news, support=support, stage_approvals=asked) for state in State]
+    rebuilds.append(
+        replace(rebuild(State.RUNNING, **free, news=news, support=support, stage_approvals=asked), ended_by=None)
+    )
     moves = (TagMove(tag=text, old=digest("a"), new=digest("b")),) * 40
     rollbacks = [rollback(state, **free, previous_tag=text, moves=moves) for state in State]
-    bad = verdict(reason=text, base=text, version_tag=text)
+    bad = verdict(reason=text, base=text, version_tag=text, news=news, support=support)
     unknown = verdict(status=Status.UNKNOWN, reason=text, base=text, version_tag=text)
     held = hold(by=person, reason=text)
     return [
@@ -1395,3 +1408,30 @@ def test_clean_keeps_what_people_wrote() -> None:
     """Ordinary text, in any script, is left alone."""
     for text in ("Zoë's naïve fix (#12): 50% & more", "日本語の理由", "a_b*c"):
         assert clean(text) == text
+
+
+def moved_base(count: int) -> BaseNews:
+    fixed = tuple(Cve(id=f"CVE-2026-{50600 + n}", url=CVE_PAGE) for n in range(count))
+    return BaseNews(kind=NewsKind.RELEASE, old_version="8.0.28", new_version="8.0.29", security=bool(count), cves=fixed)
+
+
+def test_the_tenth_fix_is_the_last_that_is_named() -> None:
+    """Seventeen CVEs are counted in sight, ten of them named behind Why?, and the rest counted again."""
+    shown = rebuild_card(rebuild(news=moved_base(17)), platform_image(), now=NOW)
+    text = json.dumps(shown.content)
+    assert "security: 17 CVEs" in text
+    assert "CVE-2026-50609" in text
+    assert "CVE-2026-50610" not in text
+    assert " and 7 more." in text
+
+
+def test_twenty_updates_with_fixes_fit_on_one_card() -> None:
+    """Links give way before details do, so that every question of a large check keeps its buttons."""
+    names = [f"dotnet-sdk-{n}" for n in range(20)]
+    found = [verdict(name, rebuild_id=name, news=moved_base(17)) for name in names]
+    asked = [rebuild(id=name, image=name, news=moved_base(17)) for name in names]
+    shown = check_of(*found, rebuilds=asked)
+    assert length(shown) <= BUDGET
+    assert json.dumps(shown.content).count("security: 17 CVEs") > 3
+    few = json.dumps(check_of(*found[:2], rebuilds=asked[:2]).content)
+    assert few.count(CVE_PAGE) == 20

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from bot.core.base_news import BaseNews, Cve, NewsKind
 from bot.core.checks import Check, Evidence, Requests, Status, Verdict
 from bot.core.conversations import Announcement, Conversation, ConversationKind, DueCard, Subject
 from bot.core.images import Digest
@@ -31,6 +32,7 @@ from bot.core.rebuilds import (
     Vote,
     new_id,
 )
+from bot.core.support import Support
 from bot.errors import ConfigError, Conflict
 from bot.store.store import CLAIM_LEASE, SqlStore
 from bot.store.tables import metadata
@@ -338,6 +340,14 @@ WHOLE = Rebuild(
         ),
     ),
     log_tail=("line one", "line two"),
+    news=BaseNews(
+        kind=NewsKind.RELEASE,
+        old_version="6.0.33",
+        new_version="6.0.35",
+        security=True,
+        cves=(Cve(id="CVE-2024-43483", url="https://cve.example/CVE-2024-43483"),),
+    ),
+    support=Support(what=".NET 6.0", ends=date(2024, 11, 12), next_image="dotnet-sdk-8"),
     attempt=2,
     retried_by=(ALEX,),
     retry_until=MONDAY + HOUR,
@@ -367,7 +377,10 @@ async def test_rows_survive_reopening(open_store: Open) -> None:
         Check(
             checked_at=MONDAY,
             slot=MONDAY,
-            verdicts=(verdict(SDK, rebuild_id=WHOLE.id), verdict(ASPNET, status=Status.UNKNOWN)),
+            verdicts=(
+                verdict(SDK, rebuild_id=WHOLE.id, news=WHOLE.news, support=WHOLE.support),
+                verdict(ASPNET, status=Status.UNKNOWN),
+            ),
             requests=Requests(registry=2, ecr=3),
             problem="none",
         ),

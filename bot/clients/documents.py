@@ -7,6 +7,7 @@ Docker: https://distribution.github.io/distribution/spec/manifest-v2-2/
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +24,9 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 # All four belong in every question: with fewer a registry may convert the document, and then its digest is another.
 MANIFEST_TYPES = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
+
+LIFECYCLE = "application/vnd.microsoft.artifact.lifecycle"
+END_OF_LIFE = "vnd.microsoft.artifact.lifecycle.end-of-life.date"
 
 MANIFEST_LIMIT = 4 * 2**20  # bytes, as in the distribution specification
 CONFIG_LIMIT = 8 * 2**20
@@ -58,12 +62,22 @@ class _Manifest(BaseModel):
     annotations: dict[str, str] | None = None
 
 
+class _Referrer(BaseModel):
+    artifact_type: str | None = Field(None, alias="artifactType")
+    annotations: dict[str, str] | None = None
+
+
+class _Referrers(BaseModel):
+    manifests: list[_Referrer]
+
+
 class _RootFs(BaseModel):
     diff_ids: tuple[_Digest, ...]
 
 
 class _ContainerConfig(BaseModel):
     labels: dict[str, str] | None = Field(None, alias="Labels")
+    variables: list[str] | None = Field(None, alias="Env")
 
 
 class _ImageConfig(_Platform):
@@ -99,8 +113,23 @@ def parse_manifest(content: bytes, peer: str) -> Manifest:
 def parse_config(content: bytes, peer: str) -> ImageConfig:
     """The configuration blob of an image. Raises PeerUnavailable, in which `peer` names who sent it."""
     document = _parse(_ImageConfig, content, CONFIG_LIMIT, peer)
-    labels = document.config.labels if document.config else None
-    return ImageConfig(labels=labels or {}, diff_ids=document.rootfs.diff_ids, platform=document.value())
+    container = document.config or _ContainerConfig.model_validate({})
+    return ImageConfig(
+        labels=container.labels or {},
+        diff_ids=document.rootfs.diff_ids,
+        platform=document.value(),
+        environment=dict(text.split("=", 1) for text in container.variables or () if "=" in text),
+    )
+
+
+def parse_lifecycle(content: bytes, peer: str) -> date | None:
+    """The last day of support in a list of referrers, the earliest of several. Raises PeerUnavailable."""
+    referrers = _parse(_Referrers, content, MANIFEST_LIMIT, peer).manifests
+    notes = [(one.annotations or {}).get(END_OF_LIFE, "") for one in referrers if one.artifact_type == LIFECYCLE]
+    try:
+        return min(map(date.fromisoformat, filter(None, notes)), default=None)
+    except ValueError:
+        raise nonsense(peer, "an end of support that is not a date") from None
 
 
 def _children(descriptors: list[_Descriptor]) -> Mapping[ImagePlatform, Digest]:

@@ -6,17 +6,20 @@ https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from datetime import date
 
 import aiohttp
 from yarl import URL
 
 from bot.clients.documents import (
     CONFIG_LIMIT,
+    LIFECYCLE,
     MANIFEST_LIMIT,
     MANIFEST_TYPES,
     Documents,
     RepositoryContents,
     nonsense,
+    parse_lifecycle,
     parse_manifest,
 )
 from bot.clients.http import Answer, HttpClient, Limits, Sleep, status_words
@@ -65,6 +68,20 @@ class OciRegistry:
             return Digest(digest)
         except ValueError as error:
             raise nonsense(reference.registry, str(error)) from None
+
+    async def end_of_life(self, reference: ImageReference, digest: Digest) -> date | None:
+        """The last day of support that Microsoft attaches to images, None when nothing is attached.
+
+        https://github.com/dotnet/dotnet-docker/blob/main/documentation/vulnerability-reporting.md
+        https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
+        Raises PeerRefused, PeerUnavailable.
+        """
+        path = f"referrers/{digest}?artifactType={LIFECYCLE}"
+        try:
+            answer = await self._ask("GET", reference.at(digest), path, MANIFEST_LIMIT)
+        except NotFound:  # also what a registry without referrers answers
+            return None
+        return parse_lifecycle(answer.content, reference.registry)
 
     def contents(self, reference: ImageReference) -> RepositoryContents:
         """The documents of the reference's repository."""

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from bot.core.base_news import Versions, versions_of
 from bot.core.checks import Requests, Status, Verdict
 from bot.core.images import Digest, ImageReference, PlatformImage, PublishedImage
 from bot.core.ports import Contents, ImageRepository, Registry
-from bot.core.staleness import judge, same_children
+from bot.core.staleness import config_of, judge, same_children
 from bot.errors import NotFound, PeerError
 
 
@@ -34,6 +35,11 @@ class Checker:
     async def same_for(self, image: PlatformImage, one: Digest, other: Digest) -> bool:
         """Whether two digests of the base are the same for every platform of the image. Raises PeerError."""
         return one == other or await same_children(image.platforms, self._bases(image), one, other)
+
+    async def versions(self, image: PlatformImage, base: Digest) -> Versions | None:
+        """Which .NET a digest of the image's base holds; None when it does not say. Raises PeerError."""
+        config = await config_of(image.platforms[0], self._bases(image), base)
+        return versions_of(config.environment)
 
     async def current(self, image: PlatformImage) -> Digest:
         """What the image's base is now. Raises PeerError."""

@@ -12,6 +12,7 @@ from bot.core.checks import Check, Status, Verdict
 from bot.core.conversations import Subject
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, Mode, PlatformImage
+from bot.core.meaning import Meaning
 from bot.core.order import parents_first
 from bot.core.ports import Clock, Store, Wake
 from bot.core.rebuilds import AuditEntry, Cause, Person, Rebuild, State, braked, new_id, until_open
@@ -34,6 +35,7 @@ class CheckService:
         timetable: Timetable,
         store: Store,
         checker: Checker,
+        meaning: Meaning,
         clock: Clock,
         wake: Wake,
     ) -> None:
@@ -41,6 +43,7 @@ class CheckService:
         self._timetable = timetable
         self._store = store
         self._checker = checker
+        self._meaning = meaning
         self._clock = clock
         self._wake = wake
 
@@ -105,7 +108,7 @@ class CheckService:
         now = self._clock.now()
         order = parents_first([image.name for image in images], self._catalog)
         verdicts, requests = await self._checker.check(self._catalog[name] for name in order)
-        verdicts = await self._date(verdicts, now)
+        verdicts = await self._meaning.explain(await self._date(verdicts, now))
         asked: list[str] = []
         verdicts = [await self._act(verdict, asked) for verdict in verdicts]
         told = await self._store.last_told()
@@ -250,6 +253,8 @@ class CheckService:
             base=verdict.base,
             old_digest=verdict.recorded_digest,
             new_digest=verdict.current_digest,
+            news=verdict.news,
+            support=verdict.support,
             reason="three runs in a row failed, so this one is not queued by itself" if stopped else "",
             found=verdict.why,
             base_seen_at=verdict.first_seen if verdict.status is Status.STALE else None,

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from bot.core.base_news import BaseNews
 from bot.core.images import Digest
+from bot.core.support import Support
 
 
 class Status(StrEnum):
@@ -43,6 +45,7 @@ class Verdict:
     `rebuild_id` is the rebuild this finding led to or met, None when there is none.
     `unknown_since` is when the image could not be checked for the first time; it stays on what is found afterwards
     until that is told. `outage_told` is whether those who are told about the image know of it.
+    `news` is why the base moved, `support` until when it is supported; None when not known.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Verdict:
     first_seen: datetime | None = None
     moved_after: datetime | None = None
     rebuild_id: str | None = None
+    news: BaseNews | None = None
+    support: Support | None = None
     unknown_since: datetime | None = None
     outage_told: bool = False
 

@@ -201,11 +201,12 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
-    """The part of an image configuration that staleness needs: labels, layer diff ids (bottom first), platform."""
+    """The part of an image configuration that is needed: labels, layer diff ids (bottom first), platform, variables."""
 
     labels: Mapping[str, str]
     diff_ids: tuple[str, ...]
     platform: ImagePlatform
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

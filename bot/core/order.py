@@ -97,6 +97,7 @@ class Order:
             cause=Cause.PARENT,
             base=str(base.reference(base.tag)),
             old_digest=latest[1].recorded_digest if latest else None,
+            support=latest[1].support if latest else None,
             reason="three runs in a row failed, so this one is not queued by itself" if stopped else "",
             after=parent.id,
             waits_for=parent.image,

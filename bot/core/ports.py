@@ -1,9 +1,10 @@
 """What the rules need from the outside, in our words. The classes behind these are named in `bot/app.py` alone."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Protocol
 
+from bot.core.base_news import Release
 from bot.core.checks import Check, Sighting, Verdict
 from bot.core.conversations import Announcement, Conversation, DueCard, Subject
 from bot.core.holds import Hold
@@ -16,6 +17,7 @@ from bot.core.images import (
     PlatformImage,
     PublishedImage,
 )
+from bot.core.pages import Page
 from bot.core.rebuilds import AuditEntry, Person, Rebuild, Run, RunRequest, Stage, StageApproval, State
 
 
@@ -44,8 +46,24 @@ class Registry(Protocol):
     async def current(self, reference: ImageReference) -> Digest:
         """What a tag points to now. Raises NotFound, PeerRefused, PeerUnavailable."""
 
+    async def end_of_life(self, reference: ImageReference, digest: Digest) -> date | None:
+        """The last day of support, as an image's publisher notes it at the registry; None when nothing is noted.
+
+        Raises PeerRefused, PeerUnavailable.
+        """
+
     def contents(self, reference: ImageReference) -> Contents:
         """The documents of the reference's repository."""
+
+
+class Releases(Protocol):
+    """What Microsoft publishes about the releases of .NET. Never raises: what cannot be had is not known."""
+
+    async def notes(self, channel: str) -> Sequence[Release] | None:
+        """All releases of a version such as `8.0`; None when they are not known."""
+
+    async def ends(self) -> Mapping[str, date]:
+        """The last day of support for each version of which it is known."""
 
 
 class ImageRepository(Protocol):
@@ -303,3 +321,12 @@ class DocumentCache(Protocol):
 
     async def put(self, digest: Digest, content: bytes) -> None:
         """Remember a document whose bytes were verified."""
+
+
+class PageCache(Protocol):
+    """Pages of the web as they were when last fetched."""
+
+    async def page(self, url: str) -> Page | None:
+        """The page, None when it was never kept."""
+
+    async def keep_page(self, page: Page) -> None: ...

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from bot.core.base_news import BaseNews
 from bot.core.images import ApprovalRules, Digest, PipelineReference, Version
+from bot.core.support import Support
 from bot.core.windows import Windows
 
 ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that read like digits: people type these
@@ -199,6 +201,8 @@ class Rebuild:
     base: str
     old_digest: Digest | None = None
     new_digest: Digest | None = None
+    news: BaseNews | None = None  # why the base moved, when it is known
+    support: Support | None = None
     reason: str = ""
     check_id: int | None = None
     conversation_id: str | None = None  # where it was asked for, besides the subscribed channels

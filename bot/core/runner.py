@@ -20,6 +20,7 @@ from bot.core.conversations import Subject
 from bot.core.hints import Hints
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, PlatformImage, next_version
+from bot.core.meaning import Meaning
 from bot.core.order import Order
 from bot.core.ports import Clock, ImageRepository, Pipelines, Store, Wake
 from bot.core.rebuilds import (
@@ -68,6 +69,7 @@ class Runner:
         catalog: Mapping[str, PlatformImage],
         store: Store,
         checker: Checker,
+        meaning: Meaning,
         repository: ImageRepository,
         pipelines: Pipelines,
         clock: Clock,
@@ -79,6 +81,7 @@ class Runner:
         self._catalog = catalog
         self._store = store
         self._checker = checker
+        self._meaning = meaning
         self._repository = repository
         self._pipelines = pipelines
         self._clock = clock
@@ -214,6 +217,7 @@ class Runner:
             base_before_at=sighting.other_last_seen if sighting else None,
             after=None,
             offered=False,
+            news=await self._meaning.news(image, verdict.recorded_digest, verdict.current_digest),
             votes=(),
             reminded_at=None,
             override=None,

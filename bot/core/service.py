@@ -286,6 +286,7 @@ class Service:
             base=str(self._checker.base(image)),
             old_digest=latest[1].recorded_digest if latest else None,
             base_seen_at=latest[1].first_seen if latest and latest[1].status is Status.STALE else None,
+            support=latest[1].support if latest else None,
             reason=reason,
             conversation_id=conversation_id,
             requested_by=person,

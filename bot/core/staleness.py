@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bot.core.checks import Evidence, Status, Verdict
-from bot.core.images import Digest, ImagePlatform, Manifest, PlatformImage, PublishedImage
+from bot.core.images import Digest, ImageConfig, ImagePlatform, Manifest, PlatformImage, PublishedImage
 from bot.core.ports import Contents
 from bot.errors import NotFound, PeerError
 
@@ -58,6 +58,12 @@ async def same_children(platforms: Iterable[ImagePlatform], bases: Contents, one
     """Whether two digests of a base are the same image for each of the platforms. Raises PeerError."""
     first, second = await bases.manifest(one), await bases.manifest(other)
     return all(_for_platform(first, p, "the base") == _for_platform(second, p, "the base") for p in platforms)
+
+
+async def config_of(platform: ImagePlatform, contents: Contents, digest: Digest) -> ImageConfig:
+    """The configuration of an image, or of an index's image for the platform. Raises PeerError."""
+    child = _for_platform(await contents.manifest(digest), platform, "the base")
+    return await contents.config(_config(await contents.manifest(child)))
 
 
 async def _recorded_base(platform: ImagePlatform, own: Contents, digest: Digest) -> tuple[Digest | None, Evidence]:

@@ -21,17 +21,17 @@ from bot.demo.world import LocalWorld
 from bot.errors import ConfigError, PeerUnavailable
 
 CATALOG = Path(__file__).with_name("catalog.yml")
-PEERS = ("the chat page", "the registry", "ECR", "Azure DevOps")
+PEERS = ("the chat page", "the registry", "ECR", "Azure DevOps", "the release metadata")
 CHOSEN_BY_CALLER = ("SHIPSHAPE_PORT", "SHIPSHAPE_LOG_LEVEL")
 CHECK_EVERY_S, UNTIL_BASES_MOVE_S = 5, 15
 DURATIONS = {"Build": 8.0, "Test": 6.0, "Push": 4.0}
-MOVING = ("dotnet-sdk-6", "dotnet-aspnet-10")
+MOVING = {"dotnet-sdk-6": "6.0.35", "dotnet-aspnet-10": None}  # a security release, and a rebuild of the same .NET
 FAILING = "dotnet-aspnet-10"
 STARTING_S, CHECKING_S, STOPPING_S, LOOK_EVERY_S = 60, 1, 30, 0.2
 
 
 async def run_demo(directory: Path, *, fresh: bool, ports_from: int, stopped: asyncio.Event) -> None:
-    """Run until stopped. `ports_from` is the chat page's port; the peers take the three after it.
+    """Run until stopped. `ports_from` is the chat page's port; the peers take the four after it.
 
     Raises ConfigError for a port that is taken, PeerUnavailable when the bot or the chat page does not start or ends.
     """
@@ -59,7 +59,11 @@ async def _run(directory: Path, *, fresh: bool, ports: range) -> None:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto would print every request
     async with AsyncExitStack() as stack:
         world = LocalWorld(
-            directory / "world", load(CATALOG), durations=DURATIONS, fails=_fails, ports=(ports[1], ports[2], ports[3])
+            directory / "world",
+            load(CATALOG),
+            durations=DURATIONS,
+            fails=_fails,
+            ports=(ports[1], ports[2], ports[3], ports[4]),
         )
         await stack.enter_async_context(world)
         world.seed()
@@ -178,10 +182,10 @@ async def _story(world: LocalWorld, directory: Path, bot_url: str, page: Playgro
     if _told(directory).exists():
         return
     await asyncio.sleep(UNTIL_BASES_MOVE_S)
-    for name in MOVING:
+    for name, version in MOVING.items():
         base = world.catalog[name].base
         assert base is not None
-        world.move_base(base)
+        world.move_base(base, version=version)
     _told(directory).touch()
     if page:
         _say(f"Two base images have moved. The channel {CHANNEL_NAME} is told in a moment.")

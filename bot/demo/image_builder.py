@@ -83,6 +83,7 @@ def make_image(
     layers: Sequence[Layer],
     *,
     labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
     platform: ImagePlatform = LINUX_AMD64,
     annotations: Mapping[str, str] | None = None,
     docker: bool = False,
@@ -93,7 +94,10 @@ def make_image(
         {
             **_platform(platform),
             # docker writes null for "no labels".
-            "config": {"Labels": dict(labels) if labels else None},
+            "config": {
+                "Labels": dict(labels) if labels else None,
+                "Env": [f"{name}={value}" for name, value in (environment or {}).items()],
+            },
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
         },
     )

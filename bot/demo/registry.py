@@ -18,6 +18,7 @@ from typing import Self
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from bot.clients.documents import END_OF_LIFE, LIFECYCLE, OCI_INDEX, OCI_MANIFEST
 from bot.core.images import DIGEST, Digest
 from bot.demo.image_builder import Blob, BuiltImage
 from bot.demo.registry_storage import RegistryStorage
@@ -71,6 +72,7 @@ class LocalRegistry:
     `url` is known once entered. `requests` lists every request in the order of arrival. May be set at any time:
     `latency_s` before every answer, `digest_header` whether answers carry the digest, and `resolve`, which is asked for
     (repository, tag or digest) before the folder is and gives content and media type, or None.
+    `ends` has the last day of support of images by their digest.
     With `require_token` it only answers those who did the token handshake; `tokens` are those that are valid.
     """
 
@@ -89,6 +91,7 @@ class LocalRegistry:
         self.tokens: set[str] = set()
         self.latency_s = 0.0
         self.digest_header = True
+        self.ends: dict[Digest, str] = {}
         self.resolve = resolve
         self._port, self._require_token, self._tls = port, require_token, tls
         self._failures: list[_PlannedFailure] = []
@@ -137,6 +140,7 @@ class LocalRegistry:
             web.get("/v2/{name:.+}/tags/list", self._list_tags),
             web.get("/v2/{name:.+}/manifests/{reference}", self._get_manifest),
             web.put("/v2/{name:.+}/manifests/{reference}", self._put_manifest),
+            web.get("/v2/{name:.+}/referrers/{digest}", self._referrers),
             web.post("/v2/{name:.+}/blobs/uploads/", self._start_upload),
             web.put("/v2/{name:.+}/blobs/uploads/{upload}", self._upload),
             web.get("/v2/{name:.+}/blobs/{digest}", self._get_blob),
@@ -208,6 +212,15 @@ class LocalRegistry:
     def _resolved(self, name: str, reference: str) -> Blob | None:
         found = self.resolve(name, reference) if self.resolve else None
         return Blob(content=found[0], media_type=found[1]) if found else None
+
+    async def _referrers(self, request: web.Request) -> web.Response:
+        """What Microsoft attaches to an image that is out of support or has been replaced."""
+        ends = self.ends.get(Digest(request.match_info["digest"]))
+        annotations = {END_OF_LIFE: ends, "org.opencontainers.image.created": f"{ends}T05:32:10Z"}
+        note = Blob.of_json(OCI_MANIFEST, {"artifactType": LIFECYCLE, "annotations": annotations})
+        found = [{**note.descriptor, "artifactType": LIFECYCLE, "annotations": annotations}] if ends else []
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}
+        return web.json_response(index, content_type=OCI_INDEX)
 
     async def _put_manifest(self, request: web.Request) -> web.Response:
         name, reference = request.match_info["name"], request.match_info["reference"]

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from bot.demo.azure_devops import AzureDevOps
 from bot.demo.ecr import LocalEcr
 from bot.demo.image_builder import Blob, BuiltImage, Layer, make_image, make_index, make_layer
 from bot.demo.registry import LocalRegistry
+from bot.demo.release_metadata import CHANNELS, LocalReleases
 from bot.demo.runs import Agent, AgentRun, Definition
 
 PLATFORMS = (ImagePlatform.parse("linux/amd64"), ImagePlatform.parse("linux/arm64"))
@@ -28,8 +30,18 @@ FAST = {"Build": 0.0, "Test": 0.0, "Push": 0.0}
 Fails = Callable[[AgentRun], tuple[str, Iterable[str]] | None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """How often a base was published for a platform, and which .NET it holds; empty for something else."""
+
+    number: int = 0
+    version: str = ""
+
+
 class LocalWorld:
-    """The peers, as an async context manager. `ports` are those of registry, ECR and Azure DevOps; 0 is any free one.
+    """The peers, as an async context manager.
+
+    `ports` are those of registry, ECR, Azure DevOps and release metadata; 0 is any free one.
 
     What `directory` holds survives a restart. `agent` replaces the scripted one, `now` is Azure's clock.
     """
@@ -41,7 +53,7 @@ class LocalWorld:
         *,
         durations: Mapping[str, float] = FAST,
         fails: Fails = lambda run: None,
-        ports: tuple[int, int, int] = (0, 0, 0),
+        ports: tuple[int, int, int, int] = (0, 0, 0, 0),
         agent: Agent | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -56,7 +68,8 @@ class LocalWorld:
             port=ports[2],
             now=now,
         )
-        self._generations = directory / "generations.json"
+        self.releases = LocalReleases(port=ports[3])
+        self._generations = directory / "bases.json"
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -64,6 +77,7 @@ class LocalWorld:
             await stack.enter_async_context(self.registry)
             await stack.enter_async_context(self.ecr)
             await stack.enter_async_context(self.azure)
+            await stack.enter_async_context(self.releases)
             self._stack = stack.pop_all()
         return self
 
@@ -80,6 +94,7 @@ class LocalWorld:
             "SHIPSHAPE_REGISTRY_MIRRORS": json.dumps(mirrors),
             "SHIPSHAPE_AZURE_DEVOPS_URL": self.azure.url,
             "SHIPSHAPE_AZURE_DEVOPS_TOKEN": "local",
+            "SHIPSHAPE_RELEASE_METADATA_URL": self.releases.url,
         }
 
     def seed(self, version: str = "1.3.0") -> None:
@@ -93,15 +108,23 @@ class LocalWorld:
                 assert parsed is not None
                 self.publish(image, image.version_tag(parsed), self.base_digest(image))
 
-    def move_base(self, base: ImageReference, platforms: Iterable[ImagePlatform] = PLATFORMS) -> Digest:
-        """Publish a new index of a base; only the children of the given platforms are new ones. Returns its digest."""
-        generations = self._read_generations()
-        name = str(base)
+    def move_base(
+        self, base: ImageReference, platforms: Iterable[ImagePlatform] = PLATFORMS, version: str | None = None
+    ) -> Digest:
+        """Publish a new index of a base; only the children of the given platforms are new ones. Returns its digest.
+
+        They hold that version of .NET, without one the same as before.
+        """
+        generations, name = self._read_generations(), str(base)
         for platform in platforms:
-            key = f"{name} {platform}"
-            generations[key] = generations.get(key, 0) + 1
-        self._generations.write_text(json.dumps(generations))
-        children = [_base_image(name, platform, generations.get(f"{name} {platform}", 0)) for platform in PLATFORMS]
+            before = generations.get(f"{name} {platform}")
+            generations[f"{name} {platform}"] = Generation(
+                number=before.number + 1 if before else 1,
+                version=version or (before.version if before else _first_version(base)),
+            )
+        self._write_generations(generations)
+        known = [(platform, generations.get(f"{name} {platform}", Generation())) for platform in PLATFORMS]
+        children = [_base_image(name, platform, generation) for platform, generation in known]
         return self.registry.push(base.repository, base.tag, make_index(children, docker=True))
 
     def base_digest(self, image: PlatformImage) -> Digest:
@@ -133,7 +156,7 @@ class LocalWorld:
         if image.parent:
             return self._published_layers(self._ours(self.catalog[image.parent]), base)
         name = str(image.base)
-        generation = self._read_generations().get(f"{name} {image.platforms[0]}", 0)
+        generation = self._read_generations().get(f"{name} {image.platforms[0]}", Generation())
         return list(_base_image(name, image.platforms[0], generation).layers)
 
     def _published_layers(self, repository: str, digest: Digest) -> list[Layer]:
@@ -157,17 +180,42 @@ class LocalWorld:
         parent = self.catalog[image.parent]
         return self._ours(parent), parent.tag
 
-    def _read_generations(self) -> dict[str, int]:
-        found: dict[str, int] = json.loads(self._generations.read_text()) if self._generations.exists() else {}
-        return found
+    def _read_generations(self) -> dict[str, Generation]:
+        found = json.loads(self._generations.read_text()) if self._generations.exists() else {}
+        return {key: Generation(**generation) for key, generation in found.items()}
+
+    def _write_generations(self, generations: Mapping[str, Generation]) -> None:
+        found = {key: asdict(generation) for key, generation in generations.items()}
+        self._generations.write_text(json.dumps(found))
 
 
 @cache
-def _base_image(name: str, platform: ImagePlatform, generation: int) -> BuiltImage:
+def _base_image(name: str, platform: ImagePlatform, generation: Generation) -> BuiltImage:
     """A small image that is the same for the same arguments. The filling gives it a size worth showing."""
     system = make_layer({"etc/os-release": f"{name}\n", "usr/lib/filling": _noise(f"{name} {platform}")}, docker=True)
-    update = make_layer({"usr/share/dotnet/version": f"{name} {platform} {generation}\n"}, docker=True)
-    return make_image([system, update], platform=platform, docker=True)
+    update = make_layer({"usr/share/dotnet/version": f"{name} {platform} {generation.number}\n"}, docker=True)
+    environment = _environment(name, generation.version)
+    return make_image([system, update], environment=environment, platform=platform, docker=True)
+
+
+def _environment(name: str, version: str) -> dict[str, str]:
+    """What Microsoft's images say about the .NET in them: one of the SDK holds ASP.NET Core, which holds the runtime.
+
+    https://github.com/dotnet/dotnet-docker/tree/main/src
+    """
+    kind = ImageReference.parse(name).repository.rpartition("/")[2] if version else ""
+    found = {"DOTNET_VERSION": version} if kind in ("runtime", "aspnet", "sdk") else {}
+    if kind in ("aspnet", "sdk"):
+        found["ASPNET_VERSION"] = version
+    if kind == "sdk":
+        found["DOTNET_SDK_VERSION"] = CHANNELS[version.rpartition(".")[0]].release(version).sdk
+    return found
+
+
+def _first_version(base: ImageReference) -> str:
+    """The oldest release that the local release metadata has of the tag's version; empty when it has none."""
+    channel = CHANNELS.get((base.tag or "").partition("-")[0])
+    return channel.releases[0].version if channel else ""
 
 
 def _noise(seed: str) -> str:

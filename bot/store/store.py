@@ -22,6 +22,7 @@ from bot.core.checks import Check, Sighting, Verdict
 from bot.core.conversations import Announcement, Conversation, DueCard, Subject, notice_id
 from bot.core.holds import Hold
 from bot.core.images import Digest
+from bot.core.pages import Page
 from bot.core.rebuilds import AuditEntry, Rebuild, State
 from bot.errors import ConfigError, Conflict
 from bot.store import tables as t
@@ -46,7 +47,7 @@ def _decode(body: bytes, kind: type[T]) -> T:
 
 
 class SqlStore:
-    """Implements the ports `Store`, `DocumentCache` and `CardStore`. Use as an async context manager.
+    """Implements the ports `Store`, `DocumentCache`, `PageCache` and `CardStore`. Use as an async context manager.
 
     Raises ConfigError when the database cannot be used or opened.
     """
@@ -370,6 +371,18 @@ class SqlStore:
         async with self._write() as connection:
             row = {"digest": digest, "content": content}
             await connection.execute(self._insert_or_ignore(t.documents).values(row))
+
+    # Pages that do
+
+    async def page(self, url: str) -> Page | None:
+        rows = await self._rows(select(t.pages).where(t.pages.c.url == url))
+        return Page(**rows[0]._mapping) if rows else None
+
+    async def keep_page(self, page: Page) -> None:
+        row = {"etag": page.etag, "fetched_at": page.fetched_at, "body": page.body}
+        async with self._write() as connection:
+            upsert = self._insert(t.pages).values(url=page.url, **row)
+            await connection.execute(upsert.on_conflict_do_update(index_elements=["url"], set_=row))
 
     # Conversations and cards
 

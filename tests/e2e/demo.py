@@ -34,7 +34,7 @@ class Place:
 
     @property
     def ports(self) -> list[int]:
-        return [self.bot_port, *range(self.ports_from, self.ports_from + 4)]
+        return [self.bot_port, *range(self.ports_from, self.ports_from + 5)]
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -77,12 +77,12 @@ class Demo:
 
 
 def free_place(directory: Path) -> Place:
-    """Five ports that are free now, four of them in a row."""
-    for first in range(20_000, 30_000, 5):
+    """Six ports that are free now, five of them in a row."""
+    for first in range(20_000, 30_000, 6):
         place = Place(directory=directory, bot_port=first, ports_from=first + 1)
         if all(map(is_free, place.ports)):
             return place
-    raise AssertionError("no five free ports")
+    raise AssertionError("no six free ports")
 
 
 def is_free(port: int) -> bool:

@@ -40,6 +40,7 @@ from bot.teams.cards.formats import Safe, clean, escape
 BUDGET = 20_000  # characters of JSON; Teams refuses messages of about twice that
 ROOM = BUDGET - 1_500  # of which for rows, where there can be many
 DETAILS_ROOM = 4_000
+LINKS_ROOM = 2_200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +176,11 @@ def form(title: str, body: Sequence[CardElement], action: Action) -> ShowCardAct
     return ShowCardAction(title=title, card=AdaptiveCard(body=list(body), actions=[action]))
 
 
-def details(target: str, *items: CardElement) -> tuple[Container, ToggleVisibilityAction]:
-    """What stays hidden until somebody presses *Why?*, and that button."""
-    shown = fitting(items, DETAILS_ROOM)
+def details(
+    target: str, *items: CardElement, links: Iterable[CardElement] = ()
+) -> tuple[Container, ToggleVisibilityAction]:
+    """What stays hidden until somebody presses *Why?*, and that button. `links`, which are long, come last."""
+    shown = [*fitting(items, DETAILS_ROOM), *fitting(links, LINKS_ROOM)]
     hidden = Container(id=f"why.{target}", items=shown, is_visible=False, style="emphasis")
     return hidden, ToggleVisibilityAction(title="Why?", target_elements=[f"why.{target}"])
 

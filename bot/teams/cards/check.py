@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from enum import Enum, auto
 from types import MappingProxyType
 
 from microsoft_teams.cards.core import Action, CardElement, Container, TextRun
 
+from bot.core.base_news import is_security_release
 from bot.core.checks import Check, Status, Verdict
 from bot.core.conversations import Subject
 from bot.core.holds import Hold
@@ -33,6 +35,14 @@ from bot.teams.cards.explain import explanation
 from bot.teams.cards.formats import Safe, clean, day, moment, time
 from bot.teams.cards.hold import hold_line
 from bot.teams.cards.latency import latency_rows
+from bot.teams.cards.meaning import (
+    cve_lines,
+    news_lines,
+    support_lines,
+    support_mark,
+    support_toast,
+    support_warnings,
+)
 from bot.teams.cards.states import FOUND, approvals, capital, decidable, digests, ending, row, standing
 
 MOST_MENDED = 8
@@ -58,6 +68,18 @@ class Finding:
     def decides(self) -> bool:
         return self.audience.decides(self.verdict.name)
 
+    @property
+    def is_security(self) -> bool:
+        return is_security_release(self.verdict.news)
+
+
+class Extent(Enum):
+    """How much a row says, as far as there is room: all, no links, no details."""
+
+    ALL = auto()
+    PLAIN = auto()
+    BRIEF = auto()
+
 
 def check_card(
     check: Check,
@@ -82,11 +104,13 @@ def check_card(
         body = [heading(*title, " · failed"), line("No image was checked: ", check.problem)]
         return card(f"{name} failed", body, [button("Check now", "check", style="positive")])
     verdicts = [verdict for verdict in check.verdicts if not images or verdict.name in images]
-    mended = _mended(check, verdicts)
+    today = check.checked_at.date()
+    notes = [*_mended(check, verdicts), *support_warnings(verdicts, today)]
+    ringing = support_toast(verdicts, today)
     needy = [verdict for status in ORDER for verdict in verdicts if verdict.status is status]
     if not needy:
-        told = _all_fresh(verdicts) + _stopped(verdicts, holds)
-        return card(f"{name}: {told}", [heading(*title, f" · {told}"), *mended])
+        told = _all_fresh(verdicts) + _stopped(verdicts, holds) + _unsupported(verdicts, today)
+        return card(f"{name}: {told}{ringing}", [heading(*title, f" · {told}"), *notes])
     findings = [
         Finding(
             verdict,
@@ -98,19 +122,19 @@ def check_card(
         for verdict in needy
     ]
     counts = [(status, sum(verdict.status is status for verdict in verdicts)) for status in (*ORDER, Status.FRESH)]
-    top = [heading(*title), _counts(counts), *mended]
+    top = [heading(*title), _counts(counts, _unsupported(verdicts, today)), *notes]
     again = refresh(Subject.CHECK, str(check.id), audience)
     took = latency_rows(latencies) if latencies else []
     decisions = _all_at_once(check, [finding for finding in findings if finding.decides], now)
-    taken = [*map(weight, [*mended, *took]), *map(weight, decisions), weight(again) if again else 0]
-    rows = _rows(findings, now, ROOM - sum(taken))
+    taken = [*map(weight, [*notes, *took]), *map(weight, decisions), weight(again) if again else 0]
+    rows = _rows(findings, now, today, ROOM - sum(taken))
     left = len(findings) - len(rows)
     actions = [
         view(Subject.CHECK, str(check.id), audience),
         *decisions,
         button("Show all", "list") if left else None,
     ]
-    toast = _toast(name, findings, counts, now)
+    toast = _toast(name, findings, counts, now) + ringing
     return card(toast, [*top, *rows, *more(left, "list"), *took], actions, refresh=again)
 
 
@@ -142,12 +166,20 @@ def _stopped(verdicts: Sequence[Verdict], holds: Mapping[str, Hold]) -> str:
     return f" · {count} on hold" if count else ""
 
 
-def _counts(counts: Sequence[tuple[Status, int]]) -> CardElement:
+def _unsupported(verdicts: Sequence[Verdict], today: date) -> str:
+    """An image out of support is never just fresh."""
+    if len(verdicts) == 1:
+        return support_mark(verdicts[0].support, today)
+    count = sum(verdict.support is not None and verdict.support.is_over(today) for verdict in verdicts)
+    return f" · {count} out of support" if count else ""
+
+
+def _counts(counts: Sequence[tuple[Status, int]], unsupported: str) -> CardElement:
     runs: list[str | TextRun] = []
     for status, count in counts:
         if count:
             runs += [run(f"{count} {FOUND[status].words}", bold=status is not Status.FRESH), Safe(" · ")]
-    return line(*runs[:-1])
+    return line(*runs[:-1], unsupported)
 
 
 def _waiting(findings: Sequence[Finding], now: datetime) -> list[str]:
@@ -164,29 +196,32 @@ def _all_at_once(check: Check, findings: Sequence[Finding], now: datetime) -> li
 
 def _toast(name: str, findings: Sequence[Finding], counts: Sequence[tuple[Status, int]], now: datetime) -> str:
     waiting = _waiting(findings, now)
+    secure = [name for name in waiting if any(name == f.verdict.name and f.is_security for f in findings)]
     if len(waiting) == 1:
-        return f"{waiting[0]}: update waits for approval"
+        return f"{waiting[0]}: {'security update' if secure else 'update'} waits for approval"
     if waiting:
-        return f"{len(waiting)} images wait for approval: {', '.join(waiting)}"
+        urgent = f"; security: {', '.join(secure)}" if secure else ""
+        return f"{len(waiting)} images wait for approval: {', '.join(waiting)}{urgent}"
     return f"{name}: " + ", ".join(f"{count} {FOUND[status].words}" for status, count in counts if count)
 
 
-def _rows(findings: Sequence[Finding], now: datetime, room: int) -> list[CardElement]:
-    """All rows; without their details when there is no room for these, and the first ones when there is none at all."""
-    for detailed in (True, False):
-        rows = fitting((_row(finding, now, detailed=detailed) for finding in findings), room)
+def _rows(findings: Sequence[Finding], now: datetime, today: date, room: int) -> list[CardElement]:
+    """All rows; with less in their details when there is no room, and the first ones when there is none at all."""
+    for extent in Extent:
+        rows = fitting((_row(finding, now, today, extent) for finding in findings), room)
         if len(rows) == len(findings):
             break
     return rows
 
 
-def _row(finding: Finding, now: datetime, *, detailed: bool) -> CardElement:
-    items = [_first_line(finding), *_more_lines(finding)]
+def _row(finding: Finding, now: datetime, today: date, extent: Extent) -> CardElement:
+    items = [_first_line(finding, today), *_more_lines(finding)]
     if finding.asks(now):
         items += finding.audience.who_may(finding.verdict.name)
     actions = _actions(finding, now)
-    if (actions or finding.asks(now)) and detailed:
-        hidden, why = details(finding.verdict.name, *_details(finding, now))
+    if (actions or finding.asks(now)) and extent is not Extent.BRIEF:
+        links = cve_lines(finding.verdict.news) if extent is Extent.ALL else []
+        hidden, why = details(finding.verdict.name, *_details(finding, now, today), links=links)
         items += [hidden]
         actions += [why]
     if actions:
@@ -194,12 +229,13 @@ def _row(finding: Finding, now: datetime, *, detailed: bool) -> CardElement:
     return Container(items=items, separator=True, spacing="Medium")
 
 
-def _first_line(finding: Finding) -> CardElement:
+def _first_line(finding: Finding, today: date) -> CardElement:
     verdict, rebuild = finding.verdict, finding.rebuild
+    mark = support_mark(verdict.support, today)
     if rebuild is None or verdict.status is Status.UNKNOWN or _is_stopped(finding):
-        return row(verdict.name, FOUND[verdict.status])
+        return row(verdict.name, FOUND[verdict.status], mark)
     votes = approvals(rebuild, finding.image) if rebuild.state not in ENDED else ""
-    return row(verdict.name, standing(rebuild), f" · {votes}" if votes else "")
+    return row(verdict.name, standing(rebuild), f" · {votes}" if votes else "", mark)
 
 
 def _is_stopped(finding: Finding) -> bool:
@@ -220,7 +256,7 @@ def _more_lines(finding: Finding) -> list[CardElement]:
         told = ending(rebuild) if rebuild.state in ENDED else rebuild.version_tag
         return [line(capital(told) if rebuild.state in ENDED else told, subtle=True)] if told else []
     moved = digests(verdict.recorded_digest, verdict.current_digest) if verdict.recorded_digest else []
-    lines = [line(*_since(verdict), subtle=True), *([line(*moved)] if moved else [])]
+    lines = [line(*_since(verdict), subtle=True), *([line(*moved)] if moved else []), *news_lines(verdict.news)]
     if finding.hold:
         return [*lines, hold_line(finding.hold)]
     if rebuild and rebuild.reason:
@@ -270,9 +306,10 @@ def _actions(finding: Finding, now: datetime) -> list[Action | None]:
     return []
 
 
-def _details(finding: Finding, now: datetime) -> list[CardElement]:
+def _details(finding: Finding, now: datetime, today: date) -> list[CardElement]:
     verdict = finding.verdict
     lines = explanation(verdict)
+    lines += support_lines(verdict.support, today)
     if finding.hold is None and finding.decides:
         lines.append(action_set(snooze(verdict.name), hold(verdict.name)))
     if finding.rebuild and finding.rebuild.expires_at:

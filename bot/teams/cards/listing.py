@@ -13,6 +13,7 @@ from bot.teams.cards.card import Card, action_set, button, card, details, fittin
 from bot.teams.cards.decisions import approve, reject
 from bot.teams.cards.formats import Safe, age, clean, moment, plural
 from bot.teams.cards.hold import WORDS
+from bot.teams.cards.meaning import cve_lines, news_lines, support_mark
 from bot.teams.cards.rollback import moving
 from bot.teams.cards.states import (
     FOUND,
@@ -41,7 +42,7 @@ CAUSES = {
 def list_card(statuses: list[ImageStatus], *, now: datetime) -> Card:
     """The answer to `list`: every image in a line, those that need something first."""
     ranked = sorted(statuses, key=lambda status: ORDER.index(status.verdict.status if status.verdict else None))
-    told = f"{plural(len(statuses), 'image')} · {_tally(statuses)}" if statuses else "The catalog is empty"
+    told = f"{plural(len(statuses), 'image')} · {_tally(statuses, now)}" if statuses else "The catalog is empty"
     rows = fitting(_image(status, now) for status in ranked)
     left = len(ranked) - len(rows)
     waiting = sum(status.open is not None and undecided(status.open, now) for status in statuses)
@@ -52,9 +53,11 @@ def list_card(statuses: list[ImageStatus], *, now: datetime) -> Card:
     return card(told, [heading(told), *rows, *more(left, "status IMAGE")], actions)
 
 
-def _tally(statuses: Sequence[ImageStatus]) -> str:
+def _tally(statuses: Sequence[ImageStatus], now: datetime) -> str:
     kinds = [status.verdict.status if status.verdict else None for status in statuses]
-    return ", ".join(f"{kinds.count(kind)} {FOUND[kind].words}" for kind in ORDER if kind in kinds)
+    over = sum(bool(support_mark(status.verdict.support, now.date())) for status in statuses if status.verdict)
+    told = ", ".join(f"{kinds.count(kind)} {FOUND[kind].words}" for kind in ORDER if kind in kinds)
+    return f"{told} · {over} out of support" if over else told
 
 
 def _image(status: ImageStatus, now: datetime) -> CardElement:
@@ -62,7 +65,8 @@ def _image(status: ImageStatus, now: datetime) -> CardElement:
     version = status.image.version_of(verdict.version_tag) if verdict and verdict.version_tag else None
     rebuild = f" · {standing(status.open).words}" if status.open else ""
     hold = f" · {WORDS[status.hold.kind]}" if status.hold else ""
-    return row(status.image.name, found(verdict, now), hold, rebuild, f" · {version}" if version else "")
+    mark = support_mark(verdict.support if verdict else None, now.date())
+    return row(status.image.name, found(verdict, now), mark, hold, rebuild, f" · {version}" if version else "")
 
 
 def pending_card(
@@ -96,8 +100,9 @@ def _question(rebuild: Rebuild, audience: Audience, url: str, now: datetime) -> 
     told = " · ".join(filter(None, (approvals(rebuild, None), reason)))
     stands = standing(rebuild) if rebuild.waiting_approval else Standing("○", CAUSES[rebuild.cause], "Warning")
     items: list[CardElement] = [
-        row(rebuild.image, stands),
+        row(rebuild.image, stands, support_mark(rebuild.support, now.date())),
         *([line(*moved)] if moved else []),
+        *news_lines(rebuild.news),
         *([line(capital(told))] if told else []),
         line(*asked(rebuild), subtle=True),
         line(*_waits(rebuild, url, now), subtle=True),
@@ -111,6 +116,7 @@ def _question(rebuild: Rebuild, audience: Audience, url: str, now: datetime) -> 
         *whole("Base now", rebuild.new_digest),
         *whole(clean(rebuild.version_tag or "", 150), rebuild.target),
         line(f"Rebuild {rebuild.id}."),
+        links=cve_lines(rebuild.news),
     )
     actions = action_set(approve(rebuild), reject(rebuild), why)
     return Container(items=[*items, hidden, actions], separator=True, spacing="Medium")

@@ -17,6 +17,7 @@ from bot.teams.cards.decisions import approve, cancel, comment, reject, roll_bac
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
 from bot.teams.cards.hold import hold_line
 from bot.teams.cards.latency import way
+from bot.teams.cards.meaning import cve_lines, news_lines, support_lines
 from bot.teams.cards.rollback import moving, rollback_actions, rollback_details, rollback_result
 from bot.teams.cards.states import (
     approvals,
@@ -64,7 +65,10 @@ def rebuild_card(
     body: list[CardElement] = [band(title, style=style)]
     if rebuild.stages:
         body.append(stage_strip(rebuild.stages))
-    body += _meaning(rebuild, image)
+    body += [
+        *_meaning(rebuild, image),
+        *support_lines(rebuild.support, now.date(), advise=rebuild.state is State.AWAITING_APPROVAL),
+    ]
     if hold:
         body.append(hold_line(hold))
     if rebuild.state is State.FAILED:
@@ -75,7 +79,7 @@ def rebuild_card(
         body += audience.who_may(rebuild.image)
     body += family(rebuild, children, audience, now)
     form = [comment(rebuild)] if asks and audience.decides(rebuild.image) else []
-    hidden, why = details(rebuild.id, *_details(rebuild, image), *form)
+    hidden, why = details(rebuild.id, *_details(rebuild, image), *form, links=cve_lines(rebuild.news))
     again = refresh(Subject.REBUILD, rebuild.id, audience)
     return card(sentence(rebuild), [*body, hidden], [*_actions(rebuild, audience, now), why], refresh=again)
 
@@ -121,7 +125,7 @@ def _cause(rebuild: Rebuild) -> list[CardElement]:
     }[rebuild.cause]
     old = rebuild.old_digest if rebuild.cause in (Cause.BASE_MOVED, Cause.PARENT) else None
     shown = digests(old, rebuild.new_digest) if rebuild.cause is not Cause.REQUESTED else []
-    return [line(told, *shown), *_reason(rebuild)]
+    return [line(told, *shown), *news_lines(rebuild.news), *_reason(rebuild)]
 
 
 def _reason(rebuild: Rebuild) -> list[CardElement]:

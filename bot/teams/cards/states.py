@@ -6,6 +6,7 @@ from datetime import datetime
 
 from microsoft_teams.cards.core import CardElement, RichTextBlock, TextBlock, TextColor, TextRun
 
+from bot.core.base_news import is_security_release
 from bot.core.checks import Status, Verdict
 from bot.core.images import Digest, PlatformImage
 from bot.core.rebuilds import ENDED, WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State
@@ -129,7 +130,8 @@ def _failed(stage: Stage | None) -> str:
 def sentence(rebuild: Rebuild) -> str:
     """What happened to which image, for toasts."""
     if rebuild.state is State.AWAITING_APPROVAL and rebuild.cause is Cause.BASE_MOVED:
-        return f"{rebuild.image}: update waits for approval"
+        update = "security update" if is_security_release(rebuild.news) else "update"
+        return f"{rebuild.image}: {update} waits for approval"
     return f"{rebuild.image}: {standing(rebuild).words}"
 
 

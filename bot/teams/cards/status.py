@@ -13,6 +13,7 @@ from bot.teams.cards.decisions import approve, hold, reject, release, snooze
 from bot.teams.cards.explain import explanation
 from bot.teams.cards.formats import Safe, clean, day, escape, moment, size
 from bot.teams.cards.hold import WORDS, hold_line
+from bot.teams.cards.meaning import cve_lines, news_words, support_mark, support_words
 from bot.teams.cards.states import approvals, found, standing, undecided, windows_of
 
 STYLES: dict[Status, ContainerStyle] = {
@@ -26,21 +27,24 @@ STYLES: dict[Status, ContainerStyle] = {
 def status_card(status: ImageStatus, *, next_check: datetime | None, now: datetime) -> Card:
     """The answer to `status IMAGE`."""
     image, verdict = status.image, status.verdict
-    words = found(verdict, now).words + (f" · {WORDS[status.hold.kind]}" if status.hold else "")
-    top = band(heading(f"{image.name} · {words}"), style=STYLES[verdict.status] if verdict else "emphasis")
+    over = support_mark(verdict.support if verdict else None, now.date())
+    words = found(verdict, now).words + over + (f" · {WORDS[status.hold.kind]}" if status.hold else "")
+    style = STYLES[verdict.status] if verdict else "emphasis"
+    top = band(heading(f"{image.name} · {words}"), style="warning" if over and style == "good" else style)
     body: list[CardElement] = [top]
     if verdict and verdict.status is Status.UNKNOWN:
         since = [" since ", moment(verdict.unknown_since)] if verdict.unknown_since else []
         body.append(line("Could not be checked", *since, ": ", verdict.reason))
     if status.hold:
         body.append(hold_line(status.hold))
-    body.append(FactSet(facts=_facts(status, next_check), spacing="Small"))
+    body.append(FactSet(facts=_facts(status, next_check, now), spacing="Small"))
     stop = [] if status.hold else [action_set(snooze(image.name) if status.open else None, hold(image.name))]
-    hidden, why = details(image.name, *_details(image, verdict, now), *stop)
+    links = cve_lines(verdict.news) if verdict else []
+    hidden, why = details(image.name, *_details(image, verdict, now), *stop, links=links)
     return card(f"{image.name}: {words}", [*body, hidden], [*_actions(status, now), why])
 
 
-def _facts(status: ImageStatus, next_check: datetime | None) -> list[Fact]:
+def _facts(status: ImageStatus, next_check: datetime | None, now: datetime) -> list[Fact]:
     verdict = status.verdict
     facts: list[Fact] = []
     if verdict:
@@ -49,9 +53,13 @@ def _facts(status: ImageStatus, next_check: datetime | None) -> list[Fact]:
         facts.append(_fact("In use", status.in_use, f", by the tag {status.image.tag}"))
     if verdict:
         facts += _bases(verdict)
+    if verdict and verdict.news:
+        facts.append(_fact("Update", news_words(verdict.news)))
+    if verdict and verdict.support:
+        facts.append(_fact("Support", support_words(verdict.support, now.date())))
     if status.open:
-        now = standing(status.open)
-        facts.append(_fact("Rebuild", f"{now.mark} {now.words}"))
+        stands = standing(status.open)
+        facts.append(_fact("Rebuild", f"{stands.mark} {stands.words}"))
     if status.history:
         facts.append(_fact("Last", "; ".join(_brief(rebuild, status.image) for rebuild in status.history)))
     if status.checked_at:
