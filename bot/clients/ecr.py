@@ -97,8 +97,9 @@ class EcrRepositories:
         details = await self._details(image)
         found = [published for detail in details if (published := _newest(image, detail))]
         newest = max(found, key=lambda published: published.version, default=None)
-        in_use = next((published.version_tag for published in found if image.tag in published.tags), None)
-        return replace(newest, in_use_tag=in_use) if newest else None
+        floating = [published for published in found if not set(image.floating_tags).isdisjoint(published.tags)]
+        in_use = max(floating, key=lambda published: published.version, default=None)
+        return replace(newest, in_use_tag=in_use.version_tag if in_use else None) if newest else None
 
     async def find(self, image: PlatformImage, tag: str) -> PublishedImage | None:
         """One version tag of the image's line, None when it is not there. Never answered from a listing."""

@@ -56,7 +56,7 @@ class Verdict:
     current_digest: Digest | None = None
     evidence: Evidence = Evidence.NONE
     version_tag: str | None = None
-    in_use_tag: str | None = None  # the version that the line's own tag points to, None when not known
+    in_use_tag: str | None = None  # the newest version that a floating tag points to, None when not known
     pushed_at: datetime | None = None
     size: int | None = None
     tags: tuple[str, ...] = ()

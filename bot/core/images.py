@@ -10,6 +10,7 @@ from typing import Self
 from bot.core.timetable import Crontab
 from bot.core.windows import ALWAYS, Windows
 
+LATEST = "latest"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
 REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
@@ -172,6 +173,11 @@ class PlatformImage:
         suffix = ".cn" if self.region.startswith("cn-") else ""
         return f"{self.registry_id}.dkr.ecr.{self.region}.amazonaws.com{suffix}"
 
+    @property
+    def floating_tags(self) -> tuple[str, ...]:
+        """The tags that follow its versions, each once: the line's own, the extra ones, and `latest`."""
+        return tuple(dict.fromkeys((self.tag, *self.extra_tags, LATEST)))
+
     def reference(self, tag: str) -> ImageReference:
         """One of this image's own tags in ECR."""
         return ImageReference(registry=self.registry, repository=self.repository, tag=tag)
@@ -219,7 +225,7 @@ class PublishedImage:
     tags: tuple[str, ...]
     pushed_at: datetime | None
     size: int | None
-    in_use_tag: str | None = None  # the version tag of what the line's own tag points to, None when not known
+    in_use_tag: str | None = None  # of the newest version that a floating tag points to, None when not known
 
 
 def next_version(newest: Version | None, *, new_base: bool) -> Version:

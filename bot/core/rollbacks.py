@@ -12,8 +12,6 @@ from bot.core.ports import ImageRepository
 from bot.core.rebuilds import Rebuild, TagMove
 from bot.errors import PeerRefused, PeerUnavailable
 
-LATEST = "latest"
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -31,14 +29,14 @@ class Line:
     @property
     def floating(self) -> dict[str, Digest]:
         """The line's own tag first, `latest` last."""
-        names = dict.fromkeys((self.image.tag, *self.image.extra_tags, LATEST))
         ours = set(self.versions.values())
-        return {name: self.tags[name] for name in names if self.tags.get(name) in ours}
+        return {name: self.tags[name] for name in self.image.floating_tags if self.tags.get(name) in ours}
 
     @property
     def in_use(self) -> Version | None:
-        """The version that the first floating tag points to; None when there is none."""
-        return next((self.named(digest) for digest in self.floating.values()), None)
+        """The newest version that a floating tag points to: a pipeline may leave some of them behind."""
+        floating = set(self.floating.values())
+        return next((version for version, digest in self.versions.items() if digest in floating), None)
 
     @property
     def previous(self) -> Version | None:
@@ -47,10 +45,6 @@ class Line:
         if now is None:
             return None
         return next((version for version, digest in known.items() if version < now and digest != known[now]), None)
-
-    def named(self, digest: Digest) -> Version | None:
-        """The newest version with this digest."""
-        return next((version for version, found in self.versions.items() if found == digest), None)
 
     def moves(self, target: Digest) -> tuple[TagMove, ...]:
         """What has to move for all floating tags to be at the target."""

@@ -9,7 +9,7 @@ from bot.core.conversations import Subject
 from bot.core.images import PlatformImage, Version
 from bot.core.ports import Clock, ImageRepository, Store, Wake
 from bot.core.rebuilds import Cause, Person, Rebuild, State, Vote, new_id
-from bot.core.rollbacks import LATEST, Line
+from bot.core.rollbacks import Line
 from bot.core.service import Requested, Service, describe
 from bot.errors import CommandError, Conflict
 
@@ -53,7 +53,7 @@ class RollbackService:
     def looks_like_version(self, name: str, word: str) -> bool:
         """Whether a typed word is meant as a version or tag rather than as the first word of a reason."""
         image = self._service.image(name)
-        return word in (LATEST, image.tag, *image.extra_tags) or bool(re.search(r"^v?\d+$|\d\.\d", word))
+        return word in image.floating_tags or bool(re.search(r"^v?\d+$|\d\.\d", word))
 
     async def rollback(self, name: str, wish: Wish) -> Requested:
         """Ask to move the floating tags to another version. An approver's wish is a vote."""

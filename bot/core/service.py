@@ -52,7 +52,7 @@ class ImageStatus:
 
     @property
     def in_use(self) -> str | None:
-        """The version tag that the image's own tag points to, where that is not the newest version."""
+        """The version tag that its floating tags point to, where that is not the newest version."""
         newest, in_use = (self.verdict.version_tag, self.verdict.in_use_tag) if self.verdict else (None, None)
         for rebuild in reversed(self.history):
             later = rebuild.ended_at and self.checked_at and rebuild.ended_at >= self.checked_at

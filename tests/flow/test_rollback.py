@@ -379,3 +379,18 @@ async def test_a_wish_of_somebody_else_withdraws_no_question(bot: Bot) -> None:
     assert "Only those who may approve can replace it" in answer.text
     await bot.teams.channel().press(summary, "Approve")
     await bot.teams.until_shown(f"{SDK} · in ECR as")
+
+
+async def test_a_tag_that_the_pipeline_left_behind_does_not_mislead(bot: Bot) -> None:
+    """A pipeline that moves only the extra tags and `latest`: they tell what is in use, and all tags go back."""
+    publish(bot, "1.4.0")
+    image, found = bot.world.catalog[SDK], tags(bot)
+    name = f"{image.registry_id}/{image.repository}"
+    publish(bot, "1.5.0")
+    bot.world.registry.move(name, LINE, found[f"{LINE}-1.3.0"])
+    bot.world.ecr.restore()
+    await bot.teams.channel().ask(f"check {SDK}")
+    assert "In use" not in (await bot.teams.personal(ALEX).ask(f"status {SDK}")).text
+    await bot.teams.channel().say(f"rollback {SDK}")
+    await done(bot, "1.4.0")
+    assert are_at(bot, "1.4.0")

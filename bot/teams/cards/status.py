@@ -50,7 +50,7 @@ def _facts(status: ImageStatus, next_check: datetime | None, now: datetime) -> l
     if verdict:
         facts.append(_fact("In ECR", *_published(verdict)))
     if status.in_use:
-        facts.append(_fact("In use", status.in_use, f", by the tag {status.image.tag}"))
+        facts.append(_fact("In use", status.in_use, ", by the tags that follow its versions"))
     if verdict:
         facts += _bases(verdict)
     if verdict and verdict.news:
