@@ -286,12 +286,15 @@ async def test_while_ecr_cannot_be_asked_an_event_waits(
 async def test_a_queue_that_does_not_exist_stops_nothing(
     start_bot: StartBot, world: LocalWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The bot says so once in its log, and works by looking."""
+    """The bot says so once in its log, works by looking, and reads the queue when it is there."""
     async with start_bot(ECR_EVENTS_QUEUE_URL=f"{world.ecr.url}/123456789012/no-such-queue") as bot:
         await bot.check()
         await bot.teams.channel().install()
         await bot.teams.personal(ALEX).say(f"rebuild {SDK}")
         await bot.teams.until_shown(f"{SDK} · in ECR as", where=bot.teams.channel())
+        world.ecr.open_queue("no-such-queue")
+        world.ecr.delete_tag("dotnet/sdk", "6.0")
+        await bot.teams.until_shown("The tag 6.0 of", deadline_s=40)
     assert [r.getMessage() for r in caplog.records if "without events" in r.getMessage()] == [
         "the bot goes on without events of ECR: SQS has no queue no-such-queue"
     ]
