@@ -114,6 +114,7 @@ async def test_only_the_newest_rebuild_is_retried(bot: Bot) -> None:
     card = await fail(bot)
     bot.script.failing.clear()
     old = dict(card.activity)
+    bot.clock.advance(timedelta(minutes=1))
     await bot.teams.channel().press(card, "Retry all")
     done = await bot.teams.until_shown(f"{SDK} · in ECR as {VERSION}")
     assert done is not card
