@@ -38,6 +38,7 @@ from bot.core.rolling_back import RollbackService
 from bot.core.runner import Pace, Runner
 from bot.core.service import Service
 from bot.core.timetable import Crontab, Timetable
+from bot.core.watching import Watch
 from bot.schedule import Schedule
 from bot.store.store import SqlStore
 from bot.teams.adapter import Adapter
@@ -187,7 +188,8 @@ async def open_app(
         losses = Losses(store, clock, wakes)
         drawings = Drawings(store, catalog, Audiences(catalog, store, roster, service), clock)
         notifier = Notifier(store, connectors, drawings, clock, losses)
-        schedule = Schedule(timetable, clock, checks.check_slot)
+        watch = Watch(catalog, store, checker, meaning, clock, checks.look)
+        schedule = Schedule(timetable, clock, checks.check_slot, watch.run_due)
         desk = Desk(
             service=service,
             checks=checks,

@@ -178,6 +178,7 @@ class ImageEntry(_Strict):
         AfterValidator(_crontab),
         Field(description="a crontab of its own, besides the check of all images", examples=["0 6 * * *"]),
     ] = None
+    watch: Annotated[bool, Field(description="look hourly whether a security release arrived")] = False
 
 
 def schema() -> dict[str, Any]:
@@ -420,4 +421,5 @@ def _platform_image(name: str, entry: ImageEntry) -> PlatformImage:
         ),
         windows=Windows.parse(entry.windows.timezone, entry.windows.allow, entry.windows.deny),
         schedule=Crontab.parse(entry.schedule) if entry.schedule else None,
+        watch=entry.watch,
     )

@@ -24,10 +24,17 @@ LOOK_AGAIN = timedelta(minutes=5)  # for a slot that another replica claimed and
 class Schedule:
     """Looks for a slot that is due whenever the timetable has one, and a little later again."""
 
-    def __init__(self, timetable: Timetable, clock: Clock, check: Callable[[datetime], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        timetable: Timetable,
+        clock: Clock,
+        check: Callable[[datetime], Awaitable[object]],
+        watch: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         self._timetable = timetable
         self._clock = clock
         self._check = check
+        self._watch = watch
         self._scheduler = AsyncIOScheduler(timezone=UTC)
 
     async def start(self) -> None:
@@ -48,14 +55,21 @@ class Schedule:
             await self.run_due()
 
     async def run_due(self) -> None:
-        """Check what the newest slot that is past stands for, if nobody has; it covers older ones that were missed."""
+        """Check what the newest slot that is past stands for, if nobody has; it covers older ones that were missed.
+
+        Then watch between the checks.
+        """
         slot = self._timetable.latest(self._clock.now())
-        if slot is None:
-            return
         try:
-            await self._check(slot)
+            if slot:
+                await self._check(slot)
         except Exception:
             logger.exception("the check for %s failed; it is tried again in %s", slot, LOOK_AGAIN)
+        try:
+            if self._watch:
+                await self._watch()
+        except Exception:
+            logger.exception("the watch failed; it looks again in an hour")
 
 
 class _Trigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types

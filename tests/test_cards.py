@@ -102,6 +102,7 @@ def with_windows() -> PlatformImage:
     return replace(
         platform_image(),
         schedule=Crontab.parse("0 6 * * *"),
+        watch=True,
         windows=Windows.parse("UTC", ["daily 22:00-24:00"], ["2026-12-18..2027-01-06"]),
     )
 

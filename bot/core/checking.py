@@ -93,9 +93,12 @@ class CheckService:
                     await self._check([self._catalog[hold.image]])
                 await self._store.lift_hold(hold, _over(hold, now, "its time is over"))
 
-    async def look(self, names: Collection[str]) -> Check:
-        """A check that something else led to: its card goes to everybody subscribed when it has something to ask."""
-        return await self._check([self._catalog[name] for name in names])
+    async def look(self, names: Collection[str], tell: Collection[str] = ()) -> Check:
+        """A check that something else led to: its card goes to everybody subscribed when it has something to ask.
+
+        So it does when there is nothing to ask but one of the images to `tell` about is in it.
+        """
+        return await self._check([self._catalog[name] for name in names], tell=tell)
 
     async def _check(
         self,
@@ -103,6 +106,7 @@ class CheckService:
         *,
         slot: datetime | None = None,
         partial: bool = False,
+        tell: Collection[str] = (),
         conversation_id: str | None = None,
     ) -> Check:
         now = self._clock.now()
@@ -122,7 +126,8 @@ class CheckService:
             failed_since=told.checked_at if slot and told and told.problem else None,
         )
         about = {verdict.name for verdict in verdicts if verdict.rebuild_id in asked or (slot and verdict.is_news)}
-        check = await self._store.add_check(check, everywhere=bool(slot) and _is_time(told, check), about=about)
+        everywhere = bool(slot) and _is_time(told, check)
+        check = await self._store.add_check(check, everywhere=everywhere, about=about.union(tell))
         logger.info("checked %d images, %d new requests", len(verdicts), len(asked))
         self._wake.cards()
         self._wake.runs()

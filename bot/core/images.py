@@ -166,6 +166,7 @@ class PlatformImage:
     approval: ApprovalRules
     windows: Windows = ALWAYS
     schedule: Crontab | None = None  # of its own, besides the check of all images
+    watch: bool = False
 
     @property
     def registry(self) -> str:

@@ -235,14 +235,3 @@ def whole(label: str, digest: Digest | None) -> list[CardElement]:
         return []
     # A text block breaks a word that is longer than the card; rich text would be cut off at its edge.
     return [line(f"{label}:"), TextBlock(text=digest, font_type="Monospace", is_subtle=True, wrap=True, spacing="None")]
-
-
-def windows_of(image: PlatformImage, now: datetime) -> list[CardElement]:
-    """When rebuilds of an image may start, and when that is next; nothing when they always may."""
-    told = str(image.windows)
-    if not told:
-        return []
-    opening = image.windows.next_open(now)
-    following = ["opens ", moment(opening)] if opening else ["does not open within a year"]
-    open_now = image.windows.is_open(now)
-    return [line("Rebuilds start ", clean(told), ": ", *(["open now"] if open_now else following), ".")]

@@ -14,7 +14,8 @@ from bot.teams.cards.explain import explanation
 from bot.teams.cards.formats import Safe, clean, day, escape, moment, size
 from bot.teams.cards.hold import WORDS, hold_line
 from bot.teams.cards.meaning import cve_lines, news_words, support_mark, support_words
-from bot.teams.cards.states import approvals, found, standing, undecided, windows_of
+from bot.teams.cards.schedule import rules
+from bot.teams.cards.states import approvals, found, standing, undecided
 
 STYLES: dict[Status, ContainerStyle] = {
     Status.FRESH: "good",
@@ -40,7 +41,8 @@ def status_card(status: ImageStatus, *, next_check: datetime | None, now: dateti
     body.append(FactSet(facts=_facts(status, next_check, now), spacing="Small"))
     stop = [] if status.hold else [action_set(snooze(image.name) if status.open else None, hold(image.name))]
     links = cve_lines(verdict.news) if verdict else []
-    hidden, why = details(image.name, *_details(image, verdict, now), *stop, links=links)
+    timed = rules(image, next_check, now)
+    hidden, why = details(image.name, *_details(image, verdict, now), *timed, *stop, links=links)
     return card(f"{image.name}: {words}", [*body, hidden], [*_actions(status, now), why])
 
 
@@ -105,8 +107,6 @@ def _details(image: PlatformImage, verdict: Verdict | None, now: datetime) -> li
         line("ECR ", run(clean(f"{image.registry}/{image.repository}", 300), mono=True, subtle=True)),
         line("Platforms ", ", ".join(map(str, image.platforms))),
         line(f"Mode {image.mode}; {image.approval.required} of these approve: {who}"),
-        *([line("Checked by its own schedule ", clean(str(image.schedule)), " as well.")] if image.schedule else []),
-        *windows_of(image, now),
     ]
 
 
