@@ -196,7 +196,7 @@ class Service:
         image, now = self.image(rebuild.image), self._clock.now()
         await self.must_be_approver(image, person, "now", rebuild)
         await self.must_not_be_on_hold(image.name)
-        if rebuild.state is not State.APPROVED or rebuild.override or image.windows.is_open(now):
+        if not until_open(rebuild, image.windows, now).waits_for_window:
             raise CommandError(f"Nothing waits for a maintenance window: {describe(rebuild)}.")
         override = Vote(person=person, at=now, comment=comment)
         started = until_open(replace(rebuild, override=override), image.windows, now)
