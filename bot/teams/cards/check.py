@@ -1,7 +1,7 @@
 """The summary of one check: which images need something, with the question for each. Its rows follow the answers."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import Enum, auto
 from types import MappingProxyType
@@ -234,8 +234,10 @@ def _first_line(finding: Finding, today: date) -> CardElement:
     mark = support_mark(verdict.support, today)
     if rebuild is None or verdict.status is Status.UNKNOWN or _is_stopped(finding):
         return row(verdict.name, FOUND[verdict.status], mark)
-    votes = approvals(rebuild, finding.image) if rebuild.state not in ENDED else ""
-    return row(verdict.name, standing(rebuild), f" · {votes}" if votes else "", mark)
+    stands, votes = standing(rebuild), approvals(rebuild, finding.image) if rebuild.state not in ENDED else ""
+    if votes.startswith(stands.words):  # approved, by whom
+        return row(verdict.name, replace(stands, words=votes), mark)
+    return row(verdict.name, stands, f" · {votes}" if votes else "", mark)
 
 
 def _is_stopped(finding: Finding) -> bool:
