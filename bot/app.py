@@ -36,6 +36,7 @@ from bot.core.ports import Clock, DocumentCache, PageCache
 from bot.core.repository_events import RepositoryEvents
 from bot.core.rolling_back import RollbackService
 from bot.core.runner import Pace, Runner
+from bot.core.scanning import Scanning
 from bot.core.service import Service
 from bot.core.timetable import Crontab, Timetable
 from bot.core.watching import Watch
@@ -184,7 +185,10 @@ async def open_app(
         checks = CheckService(catalog, timetable, store, checker, meaning, clock, wakes)
         hints = Hints(store, clock, wakes)
         order = Order(catalog, store, clock, wakes, checks.look)
-        runner = Runner(catalog, store, checker, meaning, repository, pipelines, clock, wakes, hints, order, timeout)
+        scanning = Scanning(catalog, store, repository, clock, wakes)
+        runner = Runner(
+            catalog, store, checker, meaning, repository, pipelines, clock, wakes, hints, order, scanning, timeout
+        )
         losses = Losses(store, clock, wakes)
         drawings = Drawings(store, catalog, Audiences(catalog, store, roster, service), clock)
         notifier = Notifier(store, connectors, drawings, clock, losses)
@@ -217,7 +221,7 @@ async def open_app(
             events = EcrEvents(settings.ecr_events_queue_url)
             stack.push_async_callback(events.close)
             passes.append(events.one_pass)
-            taker = RepositoryEvents(catalog, store, repository, checks, clock, wakes)
+            taker = RepositoryEvents(catalog, store, repository, checks, scanning, clock, wakes)
             loops.append(asyncio.create_task(events.follow(taker.take, lambda end: metrics.events.labels(end).inc())))
         stack.push_async_callback(_stop, loops, passes)
         if scheduled:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bot.core.base_news import BaseNews, Cve, NewsKind
 from bot.core.checks import Check, Evidence, Status, Verdict
+from bot.core.findings import Comparison, Finding, Group, ScanState, Severity
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import (
     ApprovalRules,
@@ -355,6 +356,15 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "rollback in a status": lambda: status_card_of(verdict(), open=rollback(), history=(rollback(State.SUCCEEDED),)),
     "rollback in lists": lambda: certain(pending_card([rollback()], now=NOW)),
     "history with versions": lambda: history_of([rollback(State.SUCCEEDED), rebuild(State.SUCCEEDED)], older=True),
+    "rebuild with scans": lambda: rebuild_card(
+        rebuild(State.SUCCEEDED, comparison=compared()), platform_image(), now=NOW
+    ),
+    "rebuild without findings": lambda: rebuild_card(
+        rebuild(State.SUCCEEDED, comparison=Comparison(state=ScanState.DONE)), platform_image(), now=NOW
+    ),
+    "rebuild that is being scanned": lambda: rebuild_card(
+        rebuild(State.SUCCEEDED, comparison=Comparison(state=ScanState.PENDING)), platform_image(), now=NOW
+    ),
     "rebuild after another version": lambda: rebuild_card(
         rebuild(State.SUCCEEDED, previous_tag="6.0-bullseye-slim-1.3.0"), platform_image(), now=NOW
     ),
@@ -573,6 +583,14 @@ def test_who_may_is_told_by_name(names: list[str], others: int, channels: list[s
 # Outside text
 
 
+def compared(text: str = "CVE-2026-50651", **changes: Any) -> Comparison:
+    """Scans of an image and the one it replaces, with as many names as are kept."""
+    found = Finding(name=text, severity=Severity.CRITICAL, uri=CVE_PAGE, package=text)
+    group = Group(counts={Severity.CRITICAL: 30, Severity.LOW: 200}, worst=(found,) * 4)
+    done: dict[str, Any] = {"state": ScanState.DONE, "fixed": group, "remaining": group, "new": group}
+    return Comparison(**(done | changes))
+
+
 def hostile_cards(text: str) -> list[Card]:
     """Every card that shows outside text, with `text` wherever such text can come from."""
     person = Person(id="x", name=text, mri="29:x")
@@ -603,6 +621,7 @@ def hostile_cards(text: str) -> list[Card]:
         * 3,
         "run_id": 77,
         "next_attempt_at": NOW,
+        "comparison": compared(text),
     }
     in_azure = {"instructions": text, "approvers": (text,) * 9, "votes": (vote(person, text),) * 9, "comment": text}
     asked = tuple(
@@ -617,7 +636,9 @@ def hostile_cards(text: str) -> list[Card]:
     bad = verdict(reason=text, base=text, version_tag=text, news=news, support=support)
     unknown = verdict(status=Status.UNKNOWN, reason=text, base=text, version_tag=text)
     held = hold(by=person, reason=text)
+    unscanned = compared(state=ScanState.UNAVAILABLE, reason=text)
     return [
+        rebuild_card(rebuild(State.SUCCEEDED, comparison=unscanned), platform_image(), now=NOW),
         *(rebuild_card(each, platform_image(), now=NOW) for each in (*rebuilds, *rollbacks)),
         rebuild_card(
             rebuilds[0], platform_image(), audience=Audience(may=dict.fromkeys(MAY, one_of([text] * 9))), now=NOW
@@ -1436,3 +1457,14 @@ def test_twenty_updates_with_fixes_fit_on_one_card() -> None:
     assert json.dumps(shown.content).count("security: 17 CVEs") > 3
     few = json.dumps(check_of(*found[:2], rebuilds=asked[:2]).content)
     assert few.count(CVE_PAGE) == 20
+
+
+def test_all_that_is_known_of_an_update_fits_on_its_card() -> None:
+    """What scans say by name does not push out what the release fixes, nor the other way round."""
+    shown = rebuild_card(
+        rebuild(State.SUCCEEDED, news=moved_base(17), comparison=compared()), platform_image(), now=NOW
+    )
+    text = json.dumps(shown.content)
+    for words in ("New: ", "Fixed: ", "Remaining: ", "CVE-2026-50609"):
+        assert words in text
+    assert "vulnerabilities: fixes 30 critical, 200 low" in text.lower()

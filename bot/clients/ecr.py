@@ -2,13 +2,14 @@
 
 boto3 blocks, so every call runs in a thread. https://docs.aws.amazon.com/AmazonECR/latest/APIReference/
 The bot needs ecr:DescribeImages, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and ecr:PutImage to move tags.
+ecr:DescribeImageScanFindings and ecr:StartImageScan are for comparing scans.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -21,8 +22,10 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from yarl import URL
 
 from bot.clients.documents import CONFIG_LIMIT, MANIFEST_TYPES, Documents, RepositoryContents, nonsense
+from bot.clients.ecr_scans import read_scan
 from bot.clients.http import HttpClient, Limits, Sleep, status_words
 from bot.clients.shared import Shared
+from bot.core.findings import Scan
 from bot.core.images import Digest, PlatformImage, PublishedImage, Version
 from bot.core.ports import DocumentCache
 from bot.errors import NotFound, PeerError, PeerRefused, PeerUnavailable
@@ -124,6 +127,13 @@ class EcrRepositories:
         """
         found = await self._call(image, partial(_get_image, image, digest))
         await self._call(image, partial(_put_tag, image, tag, digest, found))
+
+    async def scan(self, image: PlatformImage, digest: Digest, since: datetime) -> Scan:
+        """What a scan finds in one image of the repository. One is begun where there is none, or none after `since`.
+
+        Raises NotFound, PeerRefused, PeerUnavailable.
+        """
+        return await self._call(image, partial(read_scan, image, digest, since))
 
     def contents(self, image: PlatformImage) -> RepositoryContents:
         """The documents of the image's repository."""

@@ -7,6 +7,7 @@ from typing import Protocol
 from bot.core.base_news import Release
 from bot.core.checks import Check, Sighting, Verdict
 from bot.core.conversations import Announcement, Conversation, DueCard, Subject
+from bot.core.findings import Scan
 from bot.core.holds import Hold
 from bot.core.images import (
     Digest,
@@ -84,6 +85,12 @@ class ImageRepository(Protocol):
         """Let a tag point to an image that the repository has; done as well when it does already.
 
         Raises PeerRefused where tags are immutable, and NotFound when the repository does not have the digest.
+        """
+
+    async def scan(self, image: PlatformImage, digest: Digest, since: datetime) -> Scan:
+        """What a scan finds in one image of the repository. One is begun where there is none, or none after `since`.
+
+        Raises NotFound, PeerRefused, PeerUnavailable.
         """
 
     def contents(self, image: PlatformImage) -> Contents:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from bot.core.base_news import BaseNews
+from bot.core.findings import Comparison, ScanState
 from bot.core.images import ApprovalRules, Digest, PipelineReference, Version
 from bot.core.support import Support
 from bot.core.windows import Windows
@@ -237,6 +238,8 @@ class Rebuild:
     pushed_digest: Digest | None = None
     pushed_size: int | None = None
     previous_size: int | None = None
+    previous_digest: Digest | None = None  # of the version it replaces
+    comparison: Comparison | None = None  # with that version, as scans see both; None when nobody looks
     previous_tag: str | None = None  # the version before this one; for a rollback the one that was in use
     target: Digest | None = None  # of a rollback: what `version_tag` was when it was asked for
     moves: tuple[TagMove, ...] = ()
@@ -284,6 +287,12 @@ class Rebuild:
         if self.state not in (State.QUEUED, State.RUNNING) or self.ended_by:
             return None
         return next((each for each in self.stage_approvals if each.state is StageApprovalState.PENDING), None)
+
+    @property
+    def waits_for_scan(self) -> bool:
+        """Whether it is in ECR, and scans of it or of what it replaced have not finished."""
+        pending = self.comparison is not None and self.comparison.state is ScanState.PENDING
+        return self.state is State.SUCCEEDED and pending
 
     @property
     def failed_stage(self) -> Stage | None:

@@ -10,6 +10,7 @@ from bot.core.hints import REMEMBERED, Outcome
 from bot.core.images import Digest, PlatformImage
 from bot.core.ports import Clock, ImageRepository, Store, Wake
 from bot.core.rebuilds import WITH_RUN
+from bot.core.scanning import Scanning
 
 HISTORY = 10  # rebuilds of an image among which the one with a scanned digest is looked for
 
@@ -44,6 +45,7 @@ class RepositoryEvents:
         store: Store,
         repository: ImageRepository,
         checks: CheckService,
+        scanning: Scanning,
         clock: Clock,
         wake: Wake,
     ) -> None:
@@ -51,6 +53,7 @@ class RepositoryEvents:
         self._store = store
         self._repository = repository
         self._checks = checks
+        self._scanning = scanning
         self._clock = clock
         self._wake = wake
 
@@ -67,6 +70,8 @@ class RepositoryEvents:
             return Outcome.IGNORED
         if not await self._store.first_delivery(_key(event), self._clock.now(), remembered=REMEMBERED):
             return Outcome.REPEATED
+        if event.kind is EventKind.SCANNED:
+            self._scanning.look_now()
         self._wake.runs()
         return Outcome.TAKEN
 
@@ -76,10 +81,11 @@ class RepositoryEvents:
         return any(rebuild.image in names and rebuild.version_tag in event.tags for rebuild in under_way)
 
     async def _scanned(self, event: RepositoryEvent, names: set[str]) -> bool:
-        """Whether a rebuild pushed what was scanned."""
+        """Whether a rebuild pushed or replaced what was scanned."""
         for name in names:
-            if any(rebuild.pushed_digest == event.digest for rebuild in await self._store.history(name, HISTORY)):
-                return True
+            for rebuild in await self._store.history(name, HISTORY):
+                if event.digest in (rebuild.pushed_digest, rebuild.previous_digest):
+                    return True
         return False
 
     async def _deleted(self, event: RepositoryEvent, image: PlatformImage, tag: str) -> Outcome:

@@ -17,6 +17,7 @@ from bot.core.audit import system_entry
 from bot.core.checker import Checker
 from bot.core.checks import Status, Verdict
 from bot.core.conversations import Subject
+from bot.core.findings import Comparison, ScanState
 from bot.core.hints import Hints
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, PlatformImage, next_version
@@ -40,6 +41,7 @@ from bot.core.rebuilds import (
     until_open,
 )
 from bot.core.rollbacks import Line, move_tags
+from bot.core.scanning import Scanning
 from bot.errors import Conflict, NotFound, PeerError, PeerRefused, PeerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Pace(StrEnum):
     """How soon the next look is due."""
 
     IDLE = "idle"  # nothing is under way
-    HINTS = "hints"  # all that is under way are runs whose changes announce themselves
+    HINTS = "hints"  # all that is under way are scans, or runs whose changes announce themselves
     POLL = "poll"
 
 
@@ -76,6 +78,7 @@ class Runner:
         wake: Wake,
         hints: Hints,
         order: Order,
+        scanning: Scanning,
         verify_timeout: timedelta,
     ) -> None:
         self._catalog = catalog
@@ -88,6 +91,7 @@ class Runner:
         self._wake = wake
         self._hints = hints
         self._order = order
+        self._scanning = scanning
         self._verify_timeout = verify_timeout
         self.one_pass = asyncio.Lock()
 
@@ -100,12 +104,13 @@ class Runner:
             await self._each(await self._store.rebuilds(states={State.VERIFYING}), self._verify)
             waiting = await self._store.rebuilds(states={State.AWAITING_APPROVAL, State.APPROVED})
             await self._each(waiting, self._order.settle)
+            await self._scanning.advance()
             active = await self._store.rebuilds(states=WITH_RUN | {State.APPROVED})
             return self._pace([each for each in active if not each.waits_for_window and not each.waits_for])
 
     def _pace(self, under_way: list[Rebuild]) -> Pace:
         if not under_way:
-            return Pace.IDLE
+            return Pace.HINTS if self._scanning.pending else Pace.IDLE
         in_azure = all(rebuild.state in FOLLOWED for rebuild in under_way)
         return Pace.HINTS if in_azure and self._hints.relied_on else Pace.POLL
 
@@ -198,6 +203,7 @@ class Runner:
             version_tag=image.version_tag(version),
             previous_size=published.size if published else None,
             previous_tag=published.version_tag if published else None,
+            previous_digest=published.digest if published else None,
         )
 
     async def _ask_again(self, rebuild: Rebuild, image: PlatformImage, verdict: Verdict) -> None:
@@ -409,7 +415,8 @@ class Runner:
         found = replace(rebuild, pushed_digest=published.digest, pushed_size=published.size)
         if verdict.status is Status.FRESH:
             await self._order.parent_pushed(found)
-            await self._end(found, State.SUCCEEDED, "")
+            await self._end(_to_compare(found), State.SUCCEEDED, "")
+            self._scanning.look_now()
             await self._order.look_again(found)
         elif verdict.status is Status.STALE:
             built = Digest(verdict.recorded_digest).short if verdict.recorded_digest else "another base"
@@ -485,6 +492,11 @@ async def other_run(pipelines: Pipelines, rebuild: Rebuild, image: PlatformImage
         if run.parameters.get("image") == image.name and run.parameters.get("request_id") != rebuild.id:
             return run
     return None
+
+
+def _to_compare(rebuild: Rebuild) -> Rebuild:
+    """The same rebuild, to be compared with what it replaced; not when it replaced nothing."""
+    return replace(rebuild, comparison=Comparison(state=ScanState.PENDING)) if rebuild.previous_digest else rebuild
 
 
 def _why_cancelled(rebuild: Rebuild) -> str:

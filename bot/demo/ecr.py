@@ -35,10 +35,25 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalScan:
+    """What ECR says of the scan of an image, with findings in its own words; never scanned without a status.
+
+    `page` is how many of them one answer has.
+    """
+
+    status: str = "COMPLETE"
+    findings: tuple[dict[str, Any], ...] = ()
+    enhanced: tuple[dict[str, Any], ...] = ()
+    completed_at: datetime | None = None
+    page: int = 1000
+
+
 class LocalEcr:
     """ECR of one account and region on 127.0.0.1 while entered; `url` is known then. `registry` has to outlive it.
 
     `calls` has the name of every operation that was asked for, in order. Repositories in `immutable` keep their tags.
+    `scans` has the scan of a version tag; what has none was scanned and nothing was found.
     """
 
     def __init__(
@@ -48,6 +63,7 @@ class LocalEcr:
         self.account, self.region = account, region
         self.calls: list[str] = []
         self.immutable: set[str] = set()
+        self.scans: dict[str, LocalScan] = {}
         self._registry, self._port = registry, port
         self._queues: set[str] = set()
         self._failures: list[_Failure] = []
@@ -55,6 +71,8 @@ class LocalEcr:
     async def __aenter__(self) -> Self:
         ECRResponse.get_download_url_for_layer = _layer_urls(self._registry)  # type: ignore[method-assign, assignment]
         ECRResponse.put_image = self._put_image()  # type: ignore[method-assign, assignment]
+        ECRResponse.describe_image_scan_findings = self._describe_scan()  # type: ignore[method-assign, assignment]
+        ECRResponse.start_image_scan = self._start_scan()  # type: ignore[method-assign, assignment]
         self.restore()
         sqs_backends[self.account][self.region].reset()
         # moto's own ThreadedMotoServer takes half a second to stop and leaves its socket open.
@@ -194,6 +212,37 @@ class LocalEcr:
         body = json.dumps({"__type": planned.code, "message": "as planned"})
         response = Response(body, status=planned.status, content_type="application/x-amz-json-1.1")
         return response(environ, start_response)
+
+    def _scan_of(self, response: ECRResponse) -> LocalScan | None:
+        """Kept apart from moto's images, which are made anew with every change. None when it was never scanned."""
+        repository, digest = response._get_param("repositoryName"), response._get_param("imageId")["imageDigest"]
+        tags = self._registry.storage.tags(f"{self.account}/{repository}")
+        if digest not in tags.values():
+            raise _Refused("ImageNotFoundException", f"{digest} does not exist")
+        planned = [self.scans[tag] for tag, target in tags.items() if target == digest and tag in self.scans]
+        scan = planned[0] if planned else LocalScan()
+        return scan if scan.status else None
+
+    def _describe_scan(self) -> Callable[[ECRResponse], ActionResult]:
+        def describe_image_scan_findings(response: ECRResponse) -> ActionResult:
+            scan = self._scan_of(response)
+            if scan is None:
+                raise _Refused("ScanNotFoundException", "Image scan does not exist")
+            first = int(response._get_param("nextToken") or 0)
+            left = len(scan.findings) > first + scan.page
+            page = {"findings": scan.findings[first : first + scan.page], "enhancedFindings": scan.enhanced}
+            found = page | ({"imageScanCompletedAt": scan.completed_at} if scan.completed_at else {})
+            answer = {"imageScanStatus": {"status": scan.status}, "imageScanFindings": found}
+            return ActionResult(answer | ({"nextToken": str(first + scan.page)} if left else {}))
+
+        return describe_image_scan_findings
+
+    def _start_scan(self) -> Callable[[ECRResponse], ActionResult]:
+        def start_image_scan(response: ECRResponse) -> ActionResult:
+            self._scan_of(response)
+            return ActionResult({"imageScanStatus": {"status": "IN_PROGRESS"}})
+
+        return start_image_scan
 
     def _put_image(self) -> Callable[[ECRResponse], ActionResult]:
         """moto's own drops an image with its last tag, and says of an immutable tag what ECR says of an equal one."""

@@ -32,6 +32,7 @@ from bot.teams.cards.states import (
     undecided,
     whole,
 )
+from bot.teams.cards.vulnerabilities import finding_lines, scan_lines
 
 STYLES: dict[State, ContainerStyle] = {
     State.AWAITING_APPROVAL: "warning",
@@ -45,6 +46,7 @@ STYLES: dict[State, ContainerStyle] = {
 LOG_LINES, LOG_WIDTH, LOG_ROOM = 12, 160, 4_000
 MOST_ERRORS, ERROR_WIDTH, ERROR_ROOM, LONGEST_STEP = 5, 240, 2_000, 60
 MOST_VOTES = 5
+FINDINGS_ROOM = 4_500
 
 
 def rebuild_card(
@@ -80,6 +82,8 @@ def rebuild_card(
     body += family(rebuild, children, audience, now)
     form = [comment(rebuild)] if asks and audience.decides(rebuild.image) else []
     hidden, why = details(rebuild.id, *_details(rebuild, image), *form, links=cve_lines(rebuild.news))
+    if rebuild.state is State.SUCCEEDED:
+        hidden.items = [*(hidden.items or []), *fitting(finding_lines(rebuild.comparison), FINDINGS_ROOM)]
     again = refresh(Subject.REBUILD, rebuild.id, audience)
     return card(sentence(rebuild), [*body, hidden], [*_actions(rebuild, audience, now), why], refresh=again)
 
@@ -162,7 +166,7 @@ def _result(rebuild: Rebuild) -> list[CardElement]:
         )
     if rebuild.new_digest:
         lines.append(line("Built from base ", run(Safe(rebuild.new_digest.short), mono=True), " as approved."))
-    return lines
+    return [*lines, *scan_lines(rebuild.comparison)]
 
 
 def _failure(rebuild: Rebuild) -> list[CardElement]:
