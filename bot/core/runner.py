@@ -17,7 +17,6 @@ from bot.core.audit import system_entry
 from bot.core.checker import Checker
 from bot.core.checks import Status, Verdict
 from bot.core.conversations import Subject
-from bot.core.findings import Comparison, ScanState
 from bot.core.hints import Hints
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, PlatformImage, next_version
@@ -415,8 +414,7 @@ class Runner:
         found = replace(rebuild, pushed_digest=published.digest, pushed_size=published.size)
         if verdict.status is Status.FRESH:
             await self._order.parent_pushed(found)
-            await self._end(_to_compare(found), State.SUCCEEDED, "")
-            self._scanning.look_now()
+            await self._end(await self._scanning.first_look(found), State.SUCCEEDED, "")
             await self._order.look_again(found)
         elif verdict.status is Status.STALE:
             built = Digest(verdict.recorded_digest).short if verdict.recorded_digest else "another base"
@@ -492,11 +490,6 @@ async def other_run(pipelines: Pipelines, rebuild: Rebuild, image: PlatformImage
         if run.parameters.get("image") == image.name and run.parameters.get("request_id") != rebuild.id:
             return run
     return None
-
-
-def _to_compare(rebuild: Rebuild) -> Rebuild:
-    """The same rebuild, to be compared with what it replaced; not when it replaced nothing."""
-    return replace(rebuild, comparison=Comparison(state=ScanState.PENDING)) if rebuild.previous_digest else rebuild
 
 
 def _why_cancelled(rebuild: Rebuild) -> str:

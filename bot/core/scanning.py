@@ -1,5 +1,6 @@
 """After a rebuild: what scans say of the new image against the one it replaced. Never holds up or fails a rebuild."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 PATIENCE = timedelta(hours=1)  # from the end of a rebuild, for its scans to finish
 BETWEEN_LOOKS = timedelta(seconds=30)
 BETWEEN_SEARCHES = timedelta(minutes=5)  # for what another replica has left behind
+FIRST_LOOK_S = 10  # the result of a rebuild is not held up longer than this
 FRESH_SCAN = timedelta(hours=24)  # ECR scans an image again once a day at most
 
 
@@ -39,8 +41,22 @@ class Scanning:
         self.pending = False
 
     def look_now(self) -> None:
-        """Something was pushed, or a scan is said to have finished."""
+        """A scan is said to have finished."""
         self._next_look = None
+
+    async def first_look(self, rebuild: Rebuild) -> Rebuild:
+        """The same rebuild with what scans say at its end; as it is when it replaced nothing."""
+        if rebuild.previous_digest is None:
+            return rebuild
+        try:
+            async with asyncio.timeout(FIRST_LOOK_S):
+                found = await self._compare(rebuild)
+        except TimeoutError:
+            found = Comparison(state=ScanState.PENDING)
+        if found.state is ScanState.PENDING:
+            self.pending = True
+            self._next_look = self._clock.now() + BETWEEN_LOOKS
+        return replace(rebuild, comparison=found)
 
     async def advance(self) -> None:
         """One pass over the rebuilds whose scans are waited for, if it is time for one."""
