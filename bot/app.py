@@ -41,6 +41,7 @@ from bot.core.service import Service
 from bot.core.timetable import Crontab, Timetable
 from bot.core.watching import Watch
 from bot.schedule import Schedule
+from bot.store.audit import Audit
 from bot.store.store import SqlStore
 from bot.teams.adapter import Adapter
 from bot.teams.audiences import Audiences
@@ -108,10 +109,10 @@ async def open_checker(settings: Settings, catalog: Catalog) -> AsyncIterator[Ch
 
 
 @asynccontextmanager
-async def open_audit(settings: Settings) -> AsyncIterator[SqlStore]:
-    """The database of a bot that may run meanwhile, to read from. Raises ConfigError."""
-    async with SqlStore.existing(settings.database_url.get_secret_value()) as store:
-        yield store
+async def open_audit(settings: Settings) -> AsyncIterator[Audit]:
+    """The audit of a bot that may run meanwhile, to read from. Raises ConfigError."""
+    async with Audit.existing(settings.database_url.get_secret_value()) as audit:
+        yield audit
 
 
 class _Memory:

@@ -142,8 +142,8 @@ def audit(
     async def export() -> None:
         from bot.app import open_audit
 
-        async with open_audit(settings) as store:
-            await (write_csv if as_csv else write_json)(store.audit_between(first, end, image or None), sys.stdout)
+        async with open_audit(settings) as rows:
+            await (write_csv if as_csv else write_json)(rows.audit_between(first, end, image or None), sys.stdout)
         sys.stdout.flush()
 
     if isinstance(sys.stdout, io.TextIOWrapper):

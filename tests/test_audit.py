@@ -15,7 +15,8 @@ import pytest
 from bot.audit import FIELDS, moment
 from bot.core.rebuilds import AuditEntry, Person
 from bot.errors import CommandError
-from bot.store.store import AUDIT_PAGE, SqlStore
+from bot.store.audit import AUDIT_PAGE
+from bot.store.store import SqlStore
 from tests.conftest import Bot
 from tests.peers.teams import ALEX
 

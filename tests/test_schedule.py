@@ -16,7 +16,8 @@ from bot.core.ports import Clock
 from bot.core.timetable import Crontab, Timetable
 from bot.errors import ConfigError
 from bot.schedule import LOOK_AGAIN, Schedule
-from bot.store.store import CLAIM_LEASE, SqlStore
+from bot.store.checks import CLAIM_LEASE
+from bot.store.store import SqlStore
 from tests.conftest import MONDAY, Bot, FakeClock, StartBot
 
 WEEKLY = "0 6 * * 1"

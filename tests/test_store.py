@@ -34,7 +34,8 @@ from bot.core.rebuilds import (
 )
 from bot.core.support import Support
 from bot.errors import ConfigError, Conflict
-from bot.store.store import CLAIM_LEASE, SqlStore
+from bot.store.checks import CLAIM_LEASE
+from bot.store.store import SqlStore
 from bot.store.tables import metadata
 from tests.conftest import MONDAY
 from tests.peers import postgresql
@@ -236,7 +237,7 @@ async def test_twenty_writers_of_different_things(open_store: Open) -> None:
     async with asyncio.timeout(20):
         await asyncio.gather(*map(write, range(20)))
     assert len(await stores[0].rebuilds(states={State.APPROVED})) == 20
-    assert len(await stores[1].subscribed()) == 20
+    assert await stores[1].reach() == (20, 0)
     assert len(await stores[0].latest_verdicts()) == 21
     assert len(await stores[1].audit_rows()) == 40
 
@@ -711,10 +712,10 @@ async def test_conversation_that_is_gone_and_comes_back(store: SqlStore) -> None
     await add(store, question(), Subject.REBUILD)
     await store.mark_gone("channel", MONDAY)
     assert await store.due_cards(MONDAY) == []
-    assert await store.subscribed() == []
+    assert await store.reach() == (0, 1)
     await store.save_conversation(place("channel", SDK))
     assert wanted(await store.due_cards(MONDAY)) == [("channel", Subject.REBUILD)]
-    assert await store.subscribed() == [place("channel", SDK)]
+    assert await store.reach() == (1, 0)
     assert await store.conversation("unknown") is None
 
 
