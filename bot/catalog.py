@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from bot.core.findings import Severity
 from bot.core.images import ApprovalRules, ImagePlatform, ImageReference, Mode, PipelineReference, PlatformImage
 from bot.core.timetable import Crontab
 from bot.core.windows import LONGEST_SEARCH, Windows, parse_span, zone
@@ -179,6 +180,10 @@ class ImageEntry(_Strict):
         Field(description="a crontab of its own, besides the check of all images", examples=["0 6 * * *"]),
     ] = None
     watch: Annotated[bool, Field(description="look hourly whether a security release arrived")] = False
+    hold_back: Annotated[
+        Literal["critical", "high", "medium", "low", "never"],
+        Field(description="warn instead of announcing an update that brings a new vulnerability as bad as this"),
+    ] = "never"
 
 
 def schema() -> dict[str, Any]:
@@ -422,4 +427,5 @@ def _platform_image(name: str, entry: ImageEntry) -> PlatformImage:
         windows=Windows.parse(entry.windows.timezone, entry.windows.allow, entry.windows.deny),
         schedule=Crontab.parse(entry.schedule) if entry.schedule else None,
         watch=entry.watch,
+        hold_back=None if entry.hold_back == "never" else Severity(entry.hold_back),
     )

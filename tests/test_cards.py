@@ -365,6 +365,9 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "rebuild that is being scanned": lambda: rebuild_card(
         rebuild(State.SUCCEEDED, comparison=Comparison(state=ScanState.PENDING)), platform_image(), now=NOW
     ),
+    "rebuild that is held back": lambda: rebuild_card(
+        rebuild(State.SUCCEEDED, comparison=compared(), hold_back=Severity.LOW), platform_image(), now=NOW
+    ),
     "rebuild after another version": lambda: rebuild_card(
         rebuild(State.SUCCEEDED, previous_tag="6.0-bullseye-slim-1.3.0"), platform_image(), now=NOW
     ),
@@ -622,6 +625,7 @@ def hostile_cards(text: str) -> list[Card]:
         "run_id": 77,
         "next_attempt_at": NOW,
         "comparison": compared(text),
+        "hold_back": Severity.LOW,
     }
     in_azure = {"instructions": text, "approvers": (text,) * 9, "votes": (vote(person, text),) * 9, "comment": text}
     asked = tuple(

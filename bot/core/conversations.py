@@ -75,7 +75,8 @@ class Conversation:
 
     def wants_rebuild(self, rebuild: Rebuild) -> bool:
         """Whether it is told about a rebuild as it is now."""
-        return self.wants(rebuild.image) and (not self.failures_only or rebuild.state is State.FAILED)
+        in_trouble = rebuild.state is State.FAILED or bool(rebuild.held_back)
+        return self.wants(rebuild.image) and (in_trouble or not self.failures_only)
 
     def images_of(self, check: Check) -> list[str]:
         """The images that a check's card shows here; empty is all of them, as where the check was asked for."""
@@ -117,6 +118,10 @@ class Subject(StrEnum):
     NOTICE = "notice"
     REMINDER = "reminder"
     ANNOUNCEMENT = "announcement"
+
+
+ALL_CARDS = (Subject.REBUILD, Subject.NOTICE)
+"""What tells that a rebuild ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,11 @@ class Group:
     def total(self) -> int:
         return sum(self.counts.values())
 
+    def counted(self, least: Severity = Severity.UNDEFINED) -> str:
+        """`3 critical, 5 high`: what is at least as bad as `least`, the worst first; empty when nothing is."""
+        bad = (severity for severity in Severity if severity in self.counts and RANK[severity] <= RANK[least])
+        return ", ".join(f"{self.counts[severity]} {severity}" for severity in bad)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
+from bot.core.findings import Severity
 from bot.core.timetable import Crontab
 from bot.core.windows import ALWAYS, Windows
 
@@ -167,6 +168,7 @@ class PlatformImage:
     windows: Windows = ALWAYS
     schedule: Crontab | None = None  # of its own, besides the check of all images
     watch: bool = False
+    hold_back: Severity | None = None  # something new as bad as this turns the word of an update into a warning
 
     @property
     def registry(self) -> str:

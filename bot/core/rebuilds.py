@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from bot.core.base_news import BaseNews
-from bot.core.findings import Comparison, ScanState
+from bot.core.findings import Comparison, ScanState, Severity
 from bot.core.images import ApprovalRules, Digest, PipelineReference, Version
 from bot.core.support import Support
 from bot.core.windows import Windows
@@ -240,6 +240,7 @@ class Rebuild:
     previous_size: int | None = None
     previous_digest: Digest | None = None  # of the version it replaces
     comparison: Comparison | None = None  # with that version, as scans see both; None when nobody looks
+    hold_back: Severity | None = None  # the catalog's when it was pushed
     previous_tag: str | None = None  # the version before this one; for a rollback the one that was in use
     target: Digest | None = None  # of a rollback: what `version_tag` was when it was asked for
     moves: tuple[TagMove, ...] = ()
@@ -293,6 +294,11 @@ class Rebuild:
         """Whether it is in ECR, and scans of it or of what it replaced have not finished."""
         pending = self.comparison is not None and self.comparison.state is ScanState.PENDING
         return self.state is State.SUCCEEDED and pending
+
+    @property
+    def held_back(self) -> str:
+        """The vulnerabilities it brings that are too bad to tell people to use it, `1 critical`; empty without any."""
+        return self.comparison.new.counted(self.hold_back) if self.comparison and self.hold_back else ""
 
     @property
     def failed_stage(self) -> Stage | None:

@@ -16,7 +16,7 @@ from bot.core import stage_approvals
 from bot.core.audit import system_entry
 from bot.core.checker import Checker
 from bot.core.checks import Status, Verdict
-from bot.core.conversations import Subject
+from bot.core.conversations import ALL_CARDS, Subject
 from bot.core.hints import Hints
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, PlatformImage, next_version
@@ -40,7 +40,7 @@ from bot.core.rebuilds import (
     until_open,
 )
 from bot.core.rollbacks import Line, move_tags
-from bot.core.scanning import Scanning
+from bot.core.scanning import Scanning, cards_at_end, why_held_back
 from bot.errors import Conflict, NotFound, PeerError, PeerRefused, PeerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,6 @@ logger = logging.getLogger(__name__)
 QUEUE_LEASE = timedelta(minutes=2)  # within it nobody else queues the same rebuild; longer than any call may take
 FOLLOWED = frozenset({State.QUEUED, State.RUNNING})
 LOG_LINES = 12
-ALL_CARDS = (Subject.REBUILD, Subject.NOTICE)
 
 
 Step = Callable[[Rebuild], Awaitable[None]]
@@ -414,7 +413,8 @@ class Runner:
         found = replace(rebuild, pushed_digest=published.digest, pushed_size=published.size)
         if verdict.status is Status.FRESH:
             await self._order.parent_pushed(found)
-            await self._end(await self._scanning.first_look(found), State.SUCCEEDED, "")
+            scanned = await self._scanning.first_look(found)
+            await self._end(scanned, State.SUCCEEDED, why_held_back(scanned), cards_at_end(scanned))
             await self._order.look_again(found)
         elif verdict.status is Status.STALE:
             built = Digest(verdict.recorded_digest).short if verdict.recorded_digest else "another base"

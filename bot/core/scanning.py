@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from bot.core.audit import system_entry
+from bot.core.conversations import ALL_CARDS, Subject
 from bot.core.findings import Comparison, Scan, ScanState, compare, merge
 from bot.core.images import Digest, PlatformImage
 from bot.core.ports import Clock, ImageRepository, Store, Wake
@@ -19,6 +21,17 @@ BETWEEN_LOOKS = timedelta(seconds=30)
 BETWEEN_SEARCHES = timedelta(minutes=5)  # for what another replica has left behind
 FIRST_LOOK_S = 10  # the result of a rebuild is not held up longer than this
 FRESH_SCAN = timedelta(hours=24)  # ECR scans an image again once a day at most
+
+
+def why_held_back(rebuild: Rebuild) -> str:
+    """For its row; empty when it is not."""
+    return f"held back: it brings new vulnerabilities ({rebuild.held_back})" if rebuild.held_back else ""
+
+
+def cards_at_end(rebuild: Rebuild) -> tuple[Subject, ...]:
+    """What tells of it: no notice before it is known whether it is held back, where the catalog wants that."""
+    pending = rebuild.comparison is not None and rebuild.comparison.state is ScanState.PENDING
+    return (Subject.REBUILD,) if rebuild.hold_back and pending else ALL_CARDS
 
 
 class Scanning:
@@ -56,7 +69,7 @@ class Scanning:
         if found.state is ScanState.PENDING:
             self.pending = True
             self._next_look = self._clock.now() + BETWEEN_LOOKS
-        return replace(rebuild, comparison=found)
+        return replace(rebuild, comparison=found, hold_back=self._catalog[rebuild.image].hold_back)
 
     async def advance(self) -> None:
         """One pass over the rebuilds whose scans are waited for, if it is time for one."""
@@ -78,11 +91,17 @@ class Scanning:
             found = Comparison(state=ScanState.UNAVAILABLE, reason=f"the scan did not finish within an hour{reason}")
         if found != rebuild.comparison:
             try:
-                await self._store.save_rebuild(replace(rebuild, comparison=found))
+                await self._save(rebuild, replace(rebuild, comparison=found))
             except Conflict:
                 return False
             self._wake.cards()
         return found.state is not ScanState.PENDING
+
+    async def _save(self, old: Rebuild, new: Rebuild) -> None:
+        """With the notice that has waited for what the scans say, where the catalog wants that."""
+        new = replace(new, ended_reason=why_held_back(new))
+        entry = system_entry(old, new, "hold back", self._clock) if new.held_back else None
+        await self._store.save_rebuild(new, entry, cards_at_end(new) if new.hold_back else ())
 
     def _is_over(self, rebuild: Rebuild) -> bool:
         return rebuild.ended_at is None or self._clock.now() - rebuild.ended_at >= PATIENCE

@@ -15,7 +15,9 @@ import aiohttp
 
 from bot.catalog import load
 from bot.config import Settings, read
+from bot.demo.ecr import LocalScan
 from bot.demo.playground import CHANNEL_ID, CHANNEL_NAME, NO_PROXY, Playground, find_playground
+from bot.demo.release_metadata import CHANNELS
 from bot.demo.runs import AgentRun
 from bot.demo.world import LocalWorld
 from bot.errors import ConfigError, PeerUnavailable
@@ -27,6 +29,9 @@ CHECK_EVERY_S, UNTIL_BASES_MOVE_S = 5, 15
 DURATIONS = {"Build": 8.0, "Test": 6.0, "Push": 4.0}
 MOVING = {"dotnet-sdk-6": "6.0.35", "dotnet-aspnet-10": None}  # a security release, and a rebuild of the same .NET
 FAILING = "dotnet-aspnet-10"
+UPDATED = "dotnet-sdk-6"
+FIXED = CHANNELS["6.0"].release("6.0.35").cves
+REMAINING = ("CVE-2023-31484",)  # perl of Debian 11
 STARTING_S, CHECKING_S, STOPPING_S, LOOK_EVERY_S = 60, 1, 30, 0.2
 
 
@@ -67,6 +72,7 @@ async def _run(directory: Path, *, fresh: bool, ports: range) -> None:
         )
         await stack.enter_async_context(world)
         world.seed()
+        world.ecr.scans |= _scans(world)
         url = f"http://{settings.host}:{settings.port}"
         page = await stack.enter_async_context(_page(directory, f"{url}/api/messages", ports[0]))
         peers = {**world.environment(), "SHIPSHAPE_ECR_EVENTS_QUEUE_URL": world.ecr.open_queue()}
@@ -200,6 +206,19 @@ async def _until_somebody_is_there(session: aiohttp.ClientSession, metrics_url: 
                 if "shipshape_turns_total 0.0" not in await response.text():
                     return
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _scans(world: LocalWorld) -> dict[str, LocalScan]:
+    """What the first update fixes, by the version it replaces and its own."""
+    image = world.catalog[UPDATED]
+    return {
+        f"{image.tag}-1.3.0": LocalScan(findings=tuple(map(_finding, (*FIXED, *REMAINING)))),
+        f"{image.tag}-1.4.0": LocalScan(findings=tuple(map(_finding, REMAINING))),
+    }
+
+
+def _finding(name: str) -> dict[str, object]:
+    return {"name": name, "severity": "HIGH", "uri": f"https://nvd.nist.gov/vuln/detail/{name}"}
 
 
 def _fails(run: AgentRun) -> tuple[str, Iterable[str]] | None:

@@ -2,7 +2,9 @@
 
 import json
 import uuid
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from bot.core.rebuilds import State
 from bot.demo.ecr import LocalScan
 from bot.demo.world import LocalWorld
-from tests.conftest import Bot, StartBot
+from tests.conftest import CATALOG, Bot, StartBot
 from tests.peers.teams import Message
 
 SDK = "dotnet-sdk-6"
@@ -71,6 +73,66 @@ async def test_a_scan_that_never_finishes_is_given_up(bot: Bot) -> None:
     bot.clock.advance(timedelta(hours=1))
     await bot.app.runner.advance()
     assert bot.world.ecr.calls.count("DescribeImageScanFindings") == asked
+
+
+@pytest.fixture
+async def guarded(start_bot: StartBot, catalog_file: Path) -> AsyncIterator[Bot]:
+    """A bot that holds back what brings something new and high, installed in a channel."""
+    catalog_file.write_text(CATALOG.replace("images:\n", "  hold_back: high\nimages:\n"))
+    async with start_bot() as bot:
+        await bot.check()
+        await bot.teams.channel().install()
+        yield bot
+
+
+def told(bot: Bot) -> list[str]:
+    """Every plain message about the version."""
+    return [message.text for message in bot.teams.messages if message.card is None and NEW in message.text]
+
+
+async def test_an_update_with_something_bad_is_held_back(guarded: Bot) -> None:
+    """Its people are warned instead of told to use it, as are those who want failures only; the audit says why."""
+    guarded.world.ecr.scans[NEW] = scan(a="CRITICAL", b="HIGH", c="LOW")
+    quiet = guarded.teams.channel("alerts")
+    await quiet.ask("subscribe failures")
+    await update(guarded)
+    card = await guarded.teams.until_shown(f"in ECR as {NEW}, with new vulnerabilities", where=quiet)
+    assert "To go back, type: rollback dotnet-sdk-6" in card.visible
+    await guarded.teams.until(lambda: len(told(guarded)) == 2, "a warning in both channels")
+    assert all("New: 1 critical, 1 high. Look at what is new before you use" in text for text in told(guarded))
+    (entry,) = [row for row in await guarded.app.store.audit_rows() if row["action"] == State.SUCCEEDED]
+    assert entry["comment"] == "held back: it brings new vulnerabilities (1 critical, 1 high)"
+
+
+async def test_what_is_new_but_not_bad_enough_is_announced(guarded: Bot) -> None:
+    """As is everything when the catalog does not ask for more."""
+    guarded.world.ecr.scans[NEW] = scan(a="MEDIUM")
+    await update(guarded)
+    await guarded.teams.until(lambda: told(guarded), "the notice")
+    assert [text.split("<")[0].strip() for text in told(guarded)] == [f"{SDK}: in ECR as {NEW}."]
+
+
+async def test_nobody_is_told_before_the_scan_is_there(guarded: Bot) -> None:
+    """The card is there at once and says so; the notice comes when the scan has finished, as what it is then."""
+    guarded.world.ecr.scans[NEW] = PENDING
+    await update(guarded)
+    await guarded.teams.until_shown("the scan has not finished yet")
+    assert told(guarded) == []
+    guarded.world.ecr.scans[NEW] = scan(a="HIGH")
+    guarded.clock.advance(timedelta(seconds=31))
+    await guarded.teams.until(lambda: told(guarded), "the warning")
+    assert ["New: 1 high." in text for text in told(guarded)] == [True]
+    assert (await guarded.app.store.audit_rows())[-1]["action"] == "hold back"
+
+
+async def test_without_a_scan_the_word_says_that_nothing_was_compared(guarded: Bot) -> None:
+    """After the time to wait is over."""
+    guarded.world.ecr.scans[NEW] = PENDING
+    await update(guarded)
+    await guarded.teams.until_shown("the scan has not finished yet")
+    guarded.clock.advance(timedelta(hours=1))
+    await guarded.teams.until(lambda: told(guarded), "the notice")
+    assert ["were not compared: the scan did not finish within an hour" in text for text in told(guarded)] == [True]
 
 
 async def test_a_restart_forgets_no_scan(start_bot: StartBot, world: LocalWorld) -> None:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from xml.sax.saxutils import escape
 
+from bot.core.findings import ScanState
 from bot.core.rebuilds import Person, Rebuild
 from bot.teams.cards.formats import age, clean
 from bot.teams.cards.mentions import call
 from bot.teams.cards.states import sentence
+from bot.teams.cards.vulnerabilities import advice, not_compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,16 @@ class Notice:
 
 def notice(rebuild: Rebuild) -> Notice:
     """What is said about a rebuild to those who asked for it, approved it or ended it."""
-    return _calling(rebuild.people, f"{clean(sentence(rebuild))}.")
+    return _calling(rebuild.people, f"{clean(sentence(rebuild))}.{_of_scans(rebuild)}")
+
+
+def _of_scans(rebuild: Rebuild) -> str:
+    """What scans say, where the catalog wants to know that before anybody is told to use it."""
+    if rebuild.held_back:
+        return f" New: {rebuild.held_back}. {advice(rebuild)}"
+    if rebuild.hold_back and rebuild.comparison and rebuild.comparison.state is ScanState.UNAVAILABLE:
+        return f" {not_compared(rebuild.comparison)}"
+    return ""
 
 
 def expiry(rebuild: Rebuild, deciders: Sequence[Person]) -> Notice:

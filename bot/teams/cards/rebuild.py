@@ -32,7 +32,7 @@ from bot.teams.cards.states import (
     undecided,
     whole,
 )
-from bot.teams.cards.vulnerabilities import finding_lines, scan_lines
+from bot.teams.cards.vulnerabilities import finding_lines, held_back_lines, scan_lines
 
 STYLES: dict[State, ContainerStyle] = {
     State.AWAITING_APPROVAL: "warning",
@@ -63,7 +63,7 @@ def rebuild_card(
     `children` are the rebuilds of images based on it.
     """
     title = heading(f"{rebuild.image} · {standing(rebuild).words}")
-    style = "warning" if rebuild.waiting_approval else STYLES.get(rebuild.state, "accent")
+    style = "warning" if rebuild.waiting_approval or rebuild.held_back else STYLES.get(rebuild.state, "accent")
     body: list[CardElement] = [band(title, style=style)]
     if rebuild.stages:
         body.append(stage_strip(rebuild.stages))
@@ -166,7 +166,7 @@ def _result(rebuild: Rebuild) -> list[CardElement]:
         )
     if rebuild.new_digest:
         lines.append(line("Built from base ", run(Safe(rebuild.new_digest.short), mono=True), " as approved."))
-    return [*lines, *scan_lines(rebuild.comparison)]
+    return [*lines, *scan_lines(rebuild.comparison), *held_back_lines(rebuild)]
 
 
 def _failure(rebuild: Rebuild) -> list[CardElement]:

@@ -88,6 +88,8 @@ def standing(rebuild: Rebuild) -> Standing:
             return Standing("●", _under_way(rebuild.stages), "Accent")
         case State.VERIFYING:
             return Standing("●", "pushed, being verified", "Accent")
+        case State.SUCCEEDED if rebuild.held_back:
+            return Standing("✓", f"in ECR as {rebuild.version_tag}, with new vulnerabilities", "Warning")
         case State.SUCCEEDED:
             return Standing("✓", f"in ECR as {rebuild.version_tag}", "Good")
         case State.FAILED:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from microsoft_teams.cards.core import CardElement, OpenUrlAction, RichTextBlock, TextRun
 
 from bot.core.findings import Comparison, Finding, Group, ScanState, Severity
+from bot.core.rebuilds import Rebuild
 from bot.teams.cards.card import line, run
 from bot.teams.cards.formats import Safe, clean
 
@@ -18,27 +19,37 @@ def scan_lines(comparison: Comparison | None) -> list[CardElement]:
     if comparison.state is ScanState.PENDING:
         return [line("Vulnerabilities: the scan has not finished yet.", subtle=True)]
     if comparison.state is ScanState.UNAVAILABLE:
-        return [line(f"Vulnerabilities were not compared: {clean(comparison.reason)}.", subtle=True)]
+        return [line(Safe(not_compared(comparison)), subtle=True)]
     parts = _parts(comparison)
     return [line(*parts)] if parts else [line("The scans found no vulnerabilities.")]
+
+
+def not_compared(comparison: Comparison) -> str:
+    """Why there is no comparison, as a sentence."""
+    return f"Vulnerabilities were not compared: {clean(comparison.reason)}."
 
 
 def _parts(comparison: Comparison) -> list[str | TextRun]:
     told: list[str | TextRun] = []
     if comparison.fixed.total:
-        told.append(f"fixes {_counted(comparison.fixed)}")
+        told.append(f"fixes {comparison.fixed.counted()}")
     if comparison.new.total:
         grave = not {Severity.CRITICAL, Severity.HIGH}.isdisjoint(comparison.new.counts)
-        told.append(run(f"new: {_counted(comparison.new)}", bold=grave))
+        told.append(run(f"new: {comparison.new.counted()}", bold=grave))
     if comparison.remaining.total:
         told.append(f"{comparison.remaining.total} remain" + ("s" if comparison.remaining.total == 1 else ""))
     between = [part for each in told for part in (Safe(" · "), each)][1:]
     return ["Vulnerabilities: ", *between, "."] if told else []
 
 
-def _counted(group: Group) -> str:
-    """`3 critical, 5 high`, the worst first."""
-    return ", ".join(f"{group.counts[severity]} {severity}" for severity in Severity if severity in group.counts)
+def held_back_lines(rebuild: Rebuild) -> list[CardElement]:
+    """What to do about new vulnerabilities that the catalog does not let pass; nothing when there are none."""
+    return [line(run(Safe(advice(rebuild)), bold=True))] if rebuild.held_back else []
+
+
+def advice(rebuild: Rebuild) -> str:
+    """Where the catalog holds it back."""
+    return f"Look at what is new before you use this version. To go back, type: rollback {rebuild.image}"
 
 
 def finding_lines(comparison: Comparison | None) -> list[CardElement]:
