@@ -6,6 +6,7 @@ https://learn.microsoft.com/azure/devops/service-hooks/events
 
 import base64
 import binascii
+import hashlib
 import hmac
 import json
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from bot.core.hints import Hints, Outcome
 from bot.errors import Forbidden, Malformed, Unauthenticated
 
 PATH = "/api/hooks/azure-devops"
-LONGEST_ID = 64  # ids are UUIDs and numbers
+LONGEST_NUMBER = 64  # digits
 
 Json = Mapping[str, Any]
 
@@ -68,9 +69,13 @@ def _event(body: bytes) -> Json:
 
 
 def _delivery(event: Json) -> str:
-    """Azure repeats a delivery under the same three ids; the first two alone may come from two subscriptions."""
-    ids = (str(event.get(key, "")) for key in ("id", "subscriptionId", "notificationId"))
-    return "azure-devops/" + "/".join(part[:LONGEST_ID] for part in ids)
+    """Azure repeats a delivery under the same three ids; the first two alone may come from two subscriptions.
+
+    As a hash, since ids may be of any length, and hold what no database takes.
+    """
+    ids = [event.get(key) for key in ("id", "subscriptionId", "notificationId")]
+    told = json.dumps([each if isinstance(each, str | int) else None for each in ids])
+    return f"azure-devops/{hashlib.sha256(told.encode()).hexdigest()}"
 
 
 def _of_build(resource: Json) -> int | None:
@@ -93,7 +98,7 @@ def _at(value: Any, *keys: str) -> Any:
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < LONGEST_ID:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < LONGEST_NUMBER:
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 

@@ -1,6 +1,7 @@
 """Events of Azure DevOps at their door: who may bring them, what they lead to, and what they cannot do."""
 
 import asyncio
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -305,6 +306,22 @@ async def test_a_thousand_at_once_are_few_requests(start_bot: StartBot) -> None:
         release.set()
         await bot.teams.until(lambda: "in ECR as" in card.visible, "the card ends")
         assert len(azure.requests) - asked <= 5
+
+
+async def test_strange_ids_are_ids_as_well(start_bot: StartBot) -> None:
+    """Ids that no database takes, or that differ only at their end, are each a delivery of its own."""
+    deep = b'{"id": "1", "eventType": "build.complete", "resource": {"id": 1}, "subscriptionId": %s}'
+    strange = [
+        json.dumps(event(1, id=name)).encode() for name in ("\ud800", "a\0b", "x" * 5000 + "1", "x" * 5000 + "2")
+    ]
+    async with start_bot(HOOK_SECRET=SECRET, POLL_INTERVAL=NEVER) as bot:
+        await bot.check()
+        await bot.teams.channel().install()
+        await start_run(bot)
+        for body in (*strange, deep % (b"[" * 700 + b"]" * 700)):
+            assert await post(bot.app.url, body) == 200
+        assert await counted(bot) == {"taken": 5}
+        bot.script.gate.set()
 
 
 async def test_deliveries_are_remembered_for_a_month(start_bot: StartBot) -> None:
