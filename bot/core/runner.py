@@ -41,7 +41,7 @@ from bot.core.rebuilds import (
 )
 from bot.core.rollbacks import Line, move_tags
 from bot.core.scanning import Scanning, cards_at_end, why_held_back
-from bot.errors import Conflict, NotFound, PeerError, PeerRefused, PeerUnavailable
+from bot.errors import Conflict, PeerError, PeerRefused, PeerUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -387,7 +387,7 @@ class Runner:
             return stage.errors
         try:
             return tuple(await self._pipelines.log_tail(run.project, run.id, stage.log_id, LOG_LINES))
-        except NotFound:
+        except PeerRefused:
             return stage.errors
 
     # Verifying

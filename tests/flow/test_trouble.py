@@ -95,6 +95,15 @@ async def test_a_failing_test_names_stage_and_log_and_offers_a_retry(bot: Bot) -
     assert [run["version_tag"] for run in bot.runs] == ["6.0-bullseye-slim-1.4.0"] * 2
 
 
+async def test_a_log_that_may_not_be_read_does_not_keep_a_run_from_ending(bot: Bot) -> None:
+    """Without the right to read logs a failed run is told with the errors of its timeline."""
+    bot.script.failing[SDK] = ("Test", ["GET / expected 200, got 500"])
+    bot.world.azure.fail_next("GET", "(?i)/logs", 403, times=1000)
+    await approve_sdk(bot)
+    card = await bot.teams.until_shown(f"{SDK} · test failed")
+    assert "Bash exited with code '1'." in card.visible
+
+
 async def test_success_is_claimed_only_when_ecr_has_the_image(bot: Bot) -> None:
     """A run that succeeded without pushing ends as failed once the time to verify is over."""
 
