@@ -54,6 +54,7 @@ from bot.teams.cards.formats import age, clean, duration, escape, size
 from bot.teams.cards.help import help_card
 from bot.teams.cards.history import history_card
 from bot.teams.cards.hold import hold_card
+from bot.teams.cards.latency import span
 from bot.teams.cards.listing import list_card, pending_card
 from bot.teams.cards.notice import notice
 from bot.teams.cards.rebuild import rebuild_card
@@ -1027,6 +1028,20 @@ def test_an_update_tells_its_way_to_ecr() -> None:
     assert "The base moved for linux/amd64 (label)." in text
     assert "asked after 1.2 days, approved after 10 minutes, in ECR after 11 minutes: 1.3 days in all." in text
     assert "1.3 days in all" not in seen(card)
+
+
+@pytest.mark.parametrize(
+    ("took", "told"),
+    [
+        (timedelta(seconds=50), "less than a minute"),
+        (timedelta(seconds=60), "1 minute"),
+        (timedelta(hours=5.3), "5.3 hours"),
+        (timedelta(days=1), "1.0 days"),
+    ],
+)
+def test_how_long_an_update_took_is_told_in_its_largest_unit(took: timedelta, told: str) -> None:
+    """And never as nothing."""
+    assert span(took) == told
 
 
 # The card of a check

@@ -67,7 +67,9 @@ def _steps(rebuild: Rebuild) -> list[tuple[str, datetime]]:
 
 
 def span(took: timedelta) -> str:
-    """`2.1 days`, `5.3 hours` or `12 minutes`."""
+    """`2.1 days`, `5.3 hours`, `12 minutes` or `less than a minute`."""
+    if took < MINUTE:
+        return "less than a minute"
     for unit, length in (("days", DAY), ("hours", HOUR)):
         if took >= length:
             return f"{took / length:.1f} {unit}"
