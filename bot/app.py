@@ -26,6 +26,7 @@ from bot.config import Settings
 from bot.core.answering import AnswerService
 from bot.core.checker import Checker
 from bot.core.checking import CheckService
+from bot.core.following import Following
 from bot.core.hints import Hints
 from bot.core.holding import HoldService
 from bot.core.images import Digest
@@ -33,12 +34,16 @@ from bot.core.losses import Losses
 from bot.core.meaning import Meaning
 from bot.core.order import Order
 from bot.core.ports import Clock, DocumentCache, PageCache
+from bot.core.progress import Progress
+from bot.core.queueing import Queueing
 from bot.core.repository_events import RepositoryEvents
+from bot.core.retagging import Retagging
 from bot.core.rolling_back import RollbackService
 from bot.core.runner import Pace, Runner
 from bot.core.scanning import Scanning
 from bot.core.service import Service
 from bot.core.timetable import Crontab, Timetable
+from bot.core.verifying import Verifying
 from bot.core.watching import Watch
 from bot.schedule import Schedule
 from bot.store.audit import Audit
@@ -187,8 +192,13 @@ async def open_app(
         hints = Hints(store, clock, wakes)
         order = Order(catalog, store, clock, wakes, checks.look)
         scanning = Scanning(catalog, store, repository, clock, wakes)
+        progress = Progress(store, clock, wakes)
+        retagging = Retagging(catalog, store, repository, progress, clock)
+        queueing = Queueing(catalog, store, checker, meaning, pipelines, order, retagging, progress, clock)
+        following = Following(pipelines, hints, progress, clock)
+        verifying = Verifying(catalog, checker, repository, order, scanning, progress, clock, timeout)
         runner = Runner(
-            catalog, store, checker, meaning, repository, pipelines, clock, wakes, hints, order, scanning, timeout
+            catalog, store, queueing, following, verifying, retagging, order, scanning, hints, progress, clock
         )
         losses = Losses(store, clock, wakes)
         drawings = Drawings(store, catalog, Audiences(catalog, store, roster, service), clock)

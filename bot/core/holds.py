@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from bot.core.images import Digest
-from bot.core.rebuilds import Person
+from bot.core.rebuilds import Cause, Person, Rebuild, State
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 SHORTEST, LONGEST = timedelta(minutes=5), timedelta(days=365)
@@ -44,6 +44,15 @@ class Hold:
         what = "on hold" if self.kind is HoldKind.HOLD else "snoozed"
         until = f" until {self.until:%d %b %Y %H:%M} UTC" if self.until else ""
         return f"{what} by {self.by.name}{until}" + (f": {self.reason}" if self.reason else "")
+
+
+def stopping(hold: Hold | None, rebuild: Rebuild, now: datetime) -> Hold | None:
+    """The hold if it ends a rebuild which has no run yet. A snooze is about the question for one digest only."""
+    if hold is None or hold.is_over(now) or rebuild.is_rollback:
+        return None
+    asked = rebuild.state is State.AWAITING_APPROVAL and rebuild.cause is not Cause.REQUESTED
+    snoozed = asked and hold.digest in (None, rebuild.new_digest)
+    return hold if hold.kind is HoldKind.HOLD or snoozed else None
 
 
 def in_force(holds: Mapping[str, Hold], now: datetime) -> dict[str, Hold]:

@@ -17,6 +17,7 @@ from bot.core.holds import Hold, HoldKind, in_force
 from bot.core.images import PlatformImage
 from bot.core.order import parents_first
 from bot.core.ports import Clock, Members, Pipelines, Store, Wake
+from bot.core.queueing import other_run
 from bot.core.rebuilds import (
     OPEN,
     WINDOW_CLOSED,
@@ -31,7 +32,6 @@ from bot.core.rebuilds import (
     new_id,
     until_open,
 )
-from bot.core.runner import other_run
 from bot.errors import CommandError, Conflict, PeerError, PeerRefused, PeerUnavailable, Refused
 
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
