@@ -360,6 +360,9 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "rebuild with scans": lambda: rebuild_card(
         rebuild(State.SUCCEEDED, comparison=compared()), platform_image(), now=NOW
     ),
+    "rebuild whose predecessor was scanned long ago": lambda: rebuild_card(
+        rebuild(State.SUCCEEDED, comparison=compared(old_scan=NOW - WEEK)), platform_image(), now=NOW
+    ),
     "rebuild without findings": lambda: rebuild_card(
         rebuild(State.SUCCEEDED, comparison=Comparison(state=ScanState.DONE)), platform_image(), now=NOW
     ),
@@ -1019,6 +1022,13 @@ def test_a_decision_about_several_has_a_line_for_each() -> None:
     assert [line.startswith(start) for line, start in zip(card.text.splitlines(), lines, strict=True)] == [True] * 4
     assert "1 of 2 approvals" in card.text
     assert "You may not approve" in seen(card)
+
+
+def test_what_may_not_be_new_is_told() -> None:
+    """An old scan of the version before knows less than today's of the new one."""
+    told = "The version before was last scanned"
+    assert told in seen(EVERY_CARD["rebuild whose predecessor was scanned long ago"]())
+    assert told not in seen(EVERY_CARD["rebuild with scans"]())
 
 
 def test_an_update_tells_its_way_to_ecr() -> None:

@@ -71,6 +71,15 @@ async def test_basic_findings_are_read(ecr: LocalEcr, pushed: Digest, client: Ec
     assert ecr.calls.count("DescribeImageScanFindings") == 3
 
 
+async def test_more_findings_than_can_be_read_are_not_compared(
+    ecr: LocalEcr, pushed: Digest, client: EcrRepositories
+) -> None:
+    """What was left out would count as fixed."""
+    ecr.scans[TAG] = LocalScan(findings=tuple(basic(f"CVE-2026-{number}") for number in range(21)), page=1)
+    scan = await client.scan(IMAGE, pushed, SINCE)
+    assert (scan.state, scan.reason) == (ScanState.UNAVAILABLE, "it has more than 20,000 findings")
+
+
 async def test_enhanced_findings_are_read(ecr: LocalEcr, pushed: Digest, client: EcrRepositories) -> None:
     """One for each package; what was suppressed, or concerns no package, is none; UNTRIAGED is undefined."""
     found = (

@@ -155,11 +155,11 @@ def _read(image: PlatformImage, digest: Digest, ecr: "ECRClient") -> Scan:
         findings += [each for enhanced in page.found.enhanced for each in enhanced.findings()]
         token = page.next_token
         if not token:
-            break
-    # Inspector scans again by itself, whenever it learns of something new.
-    at = page.found.completed_at if page.status.status == "COMPLETE" else None
-    completed_at = at.astimezone(UTC) if at else None
-    return Scan(state=ScanState.DONE, findings=tuple(findings), completed_at=completed_at)
+            # Inspector scans again by itself, whenever it learns of something new.
+            at = page.found.completed_at if page.status.status == "COMPLETE" else None
+            completed_at = at.astimezone(UTC) if at else None
+            return Scan(state=ScanState.DONE, findings=tuple(findings), completed_at=completed_at)
+    return Scan(state=ScanState.UNAVAILABLE, reason=f"it has more than {MOST_PAGES * PAGE:,} findings")
 
 
 def _describe(image: PlatformImage, digest: Digest, token: str, ecr: "ECRClient") -> Any:

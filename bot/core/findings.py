@@ -77,6 +77,7 @@ class Comparison:
     fixed: Group = Group()
     remaining: Group = Group()
     new: Group = Group()
+    old_scan: datetime | None = None  # of the image before, when that is too long ago to know what is known today
 
 
 def merge(scans: Sequence[Scan]) -> Scan:
@@ -84,11 +85,15 @@ def merge(scans: Sequence[Scan]) -> Scan:
     for state in (ScanState.UNAVAILABLE, ScanState.PENDING):
         if least := next((scan for scan in scans if scan.state is state), None):
             return least
-    return Scan(state=ScanState.DONE, findings=tuple(finding for scan in scans for finding in scan.findings))
+    return Scan(
+        state=ScanState.DONE,
+        findings=tuple(finding for scan in scans for finding in scan.findings),
+        completed_at=min((scan.completed_at for scan in scans if scan.completed_at), default=None),
+    )
 
 
-def compare(old: Scan, new: Scan) -> Comparison:
-    """What became of each finding, by name and package."""
+def compare(old: Scan, new: Scan, since: datetime) -> Comparison:
+    """What became of each finding, by name and package. A scan before `since` is an old one."""
     for scan, which in ((new, "the new image"), (old, "the image before it")):
         if scan.state is ScanState.UNAVAILABLE:
             return Comparison(state=ScanState.UNAVAILABLE, reason=f"{which}: {scan.reason}")
@@ -101,6 +106,7 @@ def compare(old: Scan, new: Scan) -> Comparison:
         fixed=_group(before[key] for key in before.keys() - after.keys()),
         remaining=_group(after[key] for key in after.keys() & before.keys()),
         new=_group(after[key] for key in after.keys() - before.keys()),
+        old_scan=old.completed_at if old.completed_at and old.completed_at < since else None,
     )
 
 

@@ -113,7 +113,7 @@ class Scanning:
         since = (rebuild.ended_at or self._clock.now()) - FRESH_SCAN
         # Both, whatever the first says: a scan that has to be started is started now.
         old = await self._scan(image, rebuild.previous_digest, since)
-        return compare(old, await self._scan(image, rebuild.pushed_digest, since))
+        return compare(old, await self._scan(image, rebuild.pushed_digest, since), since)
 
     async def _scan(self, image: PlatformImage, digest: Digest, since: datetime) -> Scan:
         """The scan of an image, of an index those of the image's platforms: an index itself is never scanned."""

@@ -7,7 +7,7 @@ from microsoft_teams.cards.core import CardElement, OpenUrlAction, RichTextBlock
 from bot.core.findings import Comparison, Finding, Group, ScanState, Severity
 from bot.core.rebuilds import Rebuild
 from bot.teams.cards.card import line, run
-from bot.teams.cards.formats import Safe, clean
+from bot.teams.cards.formats import Safe, clean, moment
 
 LONGEST_NAME = 48
 
@@ -21,7 +21,20 @@ def scan_lines(comparison: Comparison | None) -> list[CardElement]:
     if comparison.state is ScanState.UNAVAILABLE:
         return [line(Safe(not_compared(comparison)), subtle=True)]
     parts = _parts(comparison)
-    return [line(*parts)] if parts else [line("The scans found no vulnerabilities.")]
+    told = [line(*parts)] if parts else [line("The scans found no vulnerabilities.")]
+    return told + _caution(comparison)
+
+
+def _caution(comparison: Comparison) -> list[CardElement]:
+    """What the comparison cannot know."""
+    if comparison.old_scan is None:
+        return []
+    told = (
+        "The version before was last scanned ",
+        moment(comparison.old_scan),
+        "; it may have what is new here as well.",
+    )
+    return [line(*told, subtle=True)]
 
 
 def not_compared(comparison: Comparison) -> str:
