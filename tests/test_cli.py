@@ -489,6 +489,19 @@ async def test_serve_ends_during_a_check_that_hangs(world: LocalWorld, env: Envi
     assert "Traceback" not in rest, rest
 
 
+async def test_serve_ends_during_a_poll_for_events(world: LocalWorld, env: Environment) -> None:
+    """A bot that waits for a message of the queue ends at once, however long the poll still takes."""
+    async with serving({**env, "SHIPSHAPE_ECR_EVENTS_QUEUE_URL": world.ecr.open_queue()}) as served:
+        async with asyncio.timeout(ENDING_S):
+            while "ReceiveMessage" not in world.ecr.calls:  # noqa: ASYNC110 -- moto tells nobody
+                await asyncio.sleep(0.05)
+        before = asyncio.get_running_loop().time()
+        code, rest = await served.end()
+        assert asyncio.get_running_loop().time() - before < 10
+    assert code == 0
+    assert "Traceback" not in rest, rest
+
+
 # chat
 
 

@@ -99,6 +99,7 @@ def test_enhanced_scans_are_read() -> None:
         "[" * 100_000,
         inspector(**{"image-digest": None}),
         inspector(**{"image-tags": "6.0"}),
+        inspector(**{"image-tags": ["6.0\0"]}),
         inspector(**{"repository-name": "x" * 301}),
         json.dumps({"Type": "Notification", "Message": "no JSON"}),
         json.dumps({"source": "aws.ecr", "detail-type": "ECR Image Action", "detail": {}}),

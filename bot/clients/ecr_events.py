@@ -1,6 +1,6 @@
 """ECR's events, which a rule of EventBridge puts into an SQS queue.
 
-boto3 blocks, so every call runs in one thread of its own. Events come at least once, in any order, or not at all.
+boto3 blocks, so every call runs in a thread of its own. Events come at least once, in any order, or not at all.
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
 The bot needs sqs:ReceiveMessage, sqs:DeleteMessage and sqs:GetQueueAttributes.
 """
@@ -10,7 +10,9 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from threading import Thread
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,7 +26,7 @@ from bot.core.hints import Outcome
 from bot.core.repository_events import EventKind, RepositoryEvent
 from bot.errors import Malformed, NotFound, PeerError, PeerRefused, PeerUnavailable
 
-WAIT_S = 2  # a long poll that does not hold up the end of the process
+WAIT_S = 20  # the longest poll there is, for the fewest requests; the end of the process does not wait for it
 CALL_S = 10
 BATCH = 10  # messages, the most that SQS gives at once
 MOST_RECEIVES = 5  # of a message that cannot be taken
@@ -56,13 +58,14 @@ class _Message(_Model):
     receives: int = Field(1, validation_alias=AliasPath("Attributes", "ApproximateReceiveCount"))
 
 
-Word = Annotated[str, Field(max_length=300)]
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+Word = Annotated[str, Field(max_length=300, pattern=PRINTABLE)]
 
 
 class _Event(_Model):
     """What all events have. https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html"""
 
-    id: Annotated[str, Field(min_length=1, max_length=100)]
+    id: Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
     account: Word
     region: Word
     detail: dict[str, Any]
@@ -88,16 +91,14 @@ class EcrEvents:
     def __init__(self, queue_url: str) -> None:
         self._url = queue_url
         self._name = urlsplit(queue_url).path.rpartition("/")[2]
-        self._thread = ThreadPoolExecutor(1, "ecr-events")
         self._client: Any = None
         self._redrives: bool | None = None
         self.one_pass = asyncio.Lock()  # held while messages are taken, not while they are waited for
 
     async def close(self) -> None:
-        """Waits for the call under way, which is a poll of two seconds at most."""
+        """Waits for no poll that is under way; what that one still brings comes again, as if it had been lost."""
         if self._client:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._client.close)
-        self._thread.shutdown(wait=False)
+            await _in_thread(self._client.close)
 
     async def waiting(self) -> int:
         """About how many messages wait. Raises PeerError."""
@@ -113,8 +114,10 @@ class EcrEvents:
                 if pause_s:
                     logger.info("the events of queue %s are read again", self._name)
                 pause_s = 0
-            except PeerError as error:
-                if not pause_s:
+            except Exception as error:
+                if not isinstance(error, PeerError):
+                    logger.exception("queue %s could not be read", self._name)
+                elif not pause_s:
                     logger.warning("the bot goes on without events of ECR: %s", error)
                 pause_s = min(max(2 * pause_s, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
                 await asyncio.sleep(pause_s)
@@ -181,8 +184,8 @@ class EcrEvents:
         return dict(answer.get("Attributes", {}))
 
     async def _call(self, work: Callable[[Any], Result]) -> Result:
-        """One API call, in the thread. Raises NotFound, PeerRefused, PeerUnavailable."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
+        """One API call. Raises NotFound, PeerRefused, PeerUnavailable."""
+        return await _in_thread(partial(self._work, work))
 
     def _work(self, work: Callable[[Any], Result]) -> Result:
         try:
@@ -199,6 +202,23 @@ class EcrEvents:
         )
         region = HOST.match(urlsplit(self._url).hostname or "")
         return boto3.Session().client("sqs", region_name=region[1] if region else None, config=config)
+
+
+def _in_thread(work: Callable[[], Result]) -> asyncio.Future[Result]:
+    """Run it in a thread that nobody has to wait for: neither who is cancelled nor the end of the process."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+
+    def run() -> None:
+        try:
+            tell = partial(future.set_result, work())
+        except Exception as error:
+            tell = partial(future.set_exception, error)
+        with suppress(RuntimeError):  # nobody is there any more
+            loop.call_soon_threadsafe(lambda: future.done() or tell())
+
+    Thread(target=run, name="ecr-events", daemon=True).start()
+    return future
 
 
 def _messages(answer: dict[str, Any]) -> list[_Message]:
