@@ -7,8 +7,7 @@ it never stays away.
 import asyncio
 import hashlib
 import logging
-from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from xml.sax.saxutils import escape
 
 from botbuilder.schema import Activity, Attachment, ChannelAccount, Mention
@@ -25,7 +24,8 @@ from bot.teams.drawings import Drawings
 logger = logging.getLogger(__name__)
 
 CARD_TYPE = "application/vnd.microsoft.card.adaptive"
-LONGEST_PAUSE_S = 3600
+LONGEST_PAUSE_S = 3600  # of a card that is refused
+LONGEST_QUIET_S = 300  # of a conversation in which Teams takes nothing
 CLAIM = timedelta(minutes=1)  # longer than a call to Teams may take
 DENIALS = 10  # as many refusals of one card, which take some minutes, and the conversation is gone
 
@@ -46,14 +46,17 @@ class Notifier:
         self._drawings = drawings
         self._clock = clock
         self._losses = losses
+        self._quiet: dict[str, datetime] = {}  # conversations in which Teams takes nothing, and until when
         self.one_pass = asyncio.Lock()
 
     async def deliver(self) -> None:
         """One pass over all cards that are due: side by side for conversations, in order within each."""
         async with self.one_pass:
+            now = self._clock.now()
             by_conversation: dict[str, list[DueCard]] = {}
-            for card in await self._store.due_cards(self._clock.now()):
-                by_conversation.setdefault(card.conversation.id, []).append(card)
+            for card in await self._store.due_cards(now):
+                if self._quiet.get(card.conversation.id, now) <= now:
+                    by_conversation.setdefault(card.conversation.id, []).append(card)
             await asyncio.gather(*map(self._deliver_in_order, by_conversation.values()))
 
     async def _deliver_in_order(self, cards: list[DueCard]) -> None:
@@ -67,23 +70,20 @@ class Notifier:
                 if card.activity_id is None:
                     await self._losses.conversation(card.conversation.id, str(error))
                     return
-                await self._post_anew(card)
+                # Somebody deleted it: the next pass posts it anew, before what comes after it.
+                await self._store.card_failed(card, now, lost=True)
+                return
             except BotError as error:
                 if isinstance(error, Denied) and card.attempts + 1 >= DENIALS:
                     await self._losses.conversation(card.conversation.id, str(error))
                     return
                 logger.warning("%s %s cannot be delivered yet: %s", card.subject, card.subject_id, error)
-                await self._store.card_failed(card, self._clock.now() + _pause(card, error))
+                again = self._clock.now() + _pause(card, error)
+                await self._store.card_failed(card, again)
                 if isinstance(error, PeerUnavailable):
-                    return  # what comes after it would overtake it, or be refused as well
-
-    async def _post_anew(self, card: DueCard) -> None:
-        """Somebody deleted the card, and what follows it in the conversation must not overtake it."""
-        await self._store.card_failed(card, self._clock.now(), lost=True)
-        try:
-            await self._deliver_one(replace(card, activity_id=None, fingerprint=""))
-        except BotError as error:
-            logger.warning("%s %s cannot be posted anew yet: %s", card.subject, card.subject_id, error)
+                    # What comes after it, also later, would overtake it, or be refused as well.
+                    self._quiet[card.conversation.id] = again
+                    return
 
     async def _deliver_one(self, card: DueCard) -> None:
         activity = await self._render(card)
@@ -158,6 +158,9 @@ def _thread(conversation: Conversation, root: str | None) -> str:
 
 
 def _pause(card: DueCard, error: BotError) -> timedelta:
-    """What Teams asked for, else a second doubling to an hour."""
-    asked = error.retry_after_s if isinstance(error, PeerUnavailable) else None
-    return timedelta(seconds=asked if asked is not None else min(2**card.attempts, LONGEST_PAUSE_S))
+    """What Teams asked for, else a second doubling to the longest pause, which holds up one card or all after it."""
+    if isinstance(error, PeerUnavailable):
+        asked, longest_s = error.retry_after_s, LONGEST_QUIET_S
+    else:
+        asked, longest_s = None, LONGEST_PAUSE_S
+    return timedelta(seconds=min(2**card.attempts, longest_s) if asked is None else asked)

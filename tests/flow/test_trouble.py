@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.core.rebuilds import State
 from bot.demo.azure_devops import close_after, close_before, throttled
 from bot.demo.registry import answering
 from bot.demo.runs import AgentRun
@@ -143,6 +144,29 @@ async def test_a_refused_card_is_delivered_later(bot: Bot) -> None:
     await bot.app.notifier.deliver()
     await bot.teams.until_shown(SDK, "waits for approval")
     assert len(bot.teams.messages) == 1
+
+
+async def test_what_comes_later_does_not_overtake_a_card_that_waits(bot: Bot) -> None:
+    """While Teams asks for a pause nothing is posted there: the mention of the end replies to the card, not before."""
+    bot.move_base(SDK)
+    await bot.next_week()
+    summary = await bot.teams.until_shown(SDK, "waits for approval")
+    bot.teams.fail_next("POST", 429, headers={"Retry-After": "30"}, times=1)
+    await bot.teams.channel().press(summary, "Approve")
+    await bot.app.runner.advance()
+    await bot.teams.until(lambda: bot.runs, "the run")
+    (run,) = bot.world.azure.runs.all.values()
+    await bot.teams.until(lambda: run.result, "the run ends")
+    async with asyncio.timeout(10):
+        while not await bot.app.store.rebuilds(states={State.SUCCEEDED}):
+            await bot.app.runner.advance()
+    await bot.app.notifier.deliver()
+    assert bot.teams.messages == [summary]
+    bot.clock.advance(timedelta(seconds=31))
+    await bot.app.notifier.deliver()
+    card = await bot.teams.until_shown(f"{SDK} · in ECR as")
+    notice = await bot.teams.until_shown("<at>Alex Wilber</at>")
+    assert notice.conversation == f"{bot.teams.channel().id};messageid={card.id}"
 
 
 async def test_a_card_that_somebody_deleted_is_posted_anew(bot: Bot) -> None:
