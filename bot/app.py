@@ -237,7 +237,7 @@ async def open_app(
         stack.push_async_callback(_stop, loops, passes)
         if scheduled:
             await schedule.start()
-            stack.callback(schedule.stop)
+            stack.push_async_callback(schedule.stop)
         logger.info("listening on %s", url)
         yield App(url=url, checks=checks, runner=runner, notifier=notifier, schedule=schedule, store=store)
 

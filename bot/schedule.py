@@ -19,6 +19,7 @@ from bot.core.timetable import Timetable
 logger = logging.getLogger(__name__)
 
 LOOK_AGAIN = timedelta(minutes=5)  # for a slot that another replica claimed and did not finish
+STOPPING_S = 15
 
 
 class Schedule:
@@ -36,6 +37,7 @@ class Schedule:
         self._check = check
         self._watch = watch
         self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._looking: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Look for a missed slot soon, and at every slot from now on."""
@@ -46,13 +48,20 @@ class Schedule:
         self._scheduler.add_job(self._job, IntervalTrigger(seconds=int(LOOK_AGAIN.total_seconds())), **options)
         self._scheduler.start()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
+        """Look no more, and end a look that is under way. It gives its slot back, for which it needs the database."""
         self._scheduler.shutdown(wait=False)
+        await asyncio.sleep(0)  # APScheduler cancels its jobs at the loop's next turn, and waits for none
+        if self._looking:
+            await asyncio.wait(self._looking, timeout=STOPPING_S)
 
     async def _job(self) -> None:
         """For APScheduler, which takes it for an error when it is stopped while a check is under way."""
+        look = asyncio.create_task(self.run_due())
+        self._looking.add(look)
+        look.add_done_callback(self._looking.discard)
         with suppress(asyncio.CancelledError):
-            await self.run_due()
+            await look
 
     async def run_due(self) -> None:
         """Check what the newest slot that is past stands for, if nobody has; it covers older ones that were missed.

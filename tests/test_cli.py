@@ -531,7 +531,7 @@ async def test_chat(world: LocalWorld, served: Serving) -> None:
     assert no_number["text"].startswith("There is no button x; ")
     response = next(line for line in pressed if line["type"] == "invokeResponse")
     assert response["value"]["statusCode"] == 200
-    assert "the base moved" in json.dumps(pressed)
+    assert "The base moved for linux/amd64 (label)" in json.dumps(pressed)
 
 
 @pytest.fixture

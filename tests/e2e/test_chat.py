@@ -37,10 +37,19 @@ class Terminal:
         return said
 
 
+def heed_ctrl_c() -> None:
+    """As in a terminal. What a shell runs in its background, tests and all, ignores Ctrl-C from the start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @asynccontextmanager
 async def terminal(bot: Bot, *options: str) -> AsyncIterator[Terminal]:
     process = await asyncio.create_subprocess_exec(
-        *(str(SHIPSHAPE), "chat", "--url", bot.app.url, *options), stdin=PIPE, stdout=PIPE, stderr=PIPE
+        *(str(SHIPSHAPE), "chat", "--url", bot.app.url, *options),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        preexec_fn=heed_ctrl_c,
     )
     try:
         yield Terminal(process)
