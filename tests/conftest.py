@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web_app
 
 from bot.app import App, open_app
 from bot.catalog import Catalog, load
@@ -119,6 +120,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for key in list(os.environ):
         if key.startswith(("SHIPSHAPE_", "AWS_", "BOTO")):
             monkeypatch.delenv(key)
+
+
+@pytest.fixture(autouse=True)
+def no_left_overs() -> Iterator[None]:
+    """aiohttp remembers a thousand handlers, and with them whole bots, until looking for garbage takes seconds."""
+    yield
+    web_app._cached_build_middleware.cache_clear()
 
 
 @pytest.fixture

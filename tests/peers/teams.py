@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -128,6 +129,12 @@ def input_ids(element: Any) -> Iterator[str]:
             yield from input_ids(value)
 
 
+@cache
+def _first_key() -> rsa.RSAPrivateKey:
+    """What Teams signs with until a test lets it take another key."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 @dataclass(slots=True)
 class _Failure:
     method: str
@@ -162,7 +169,7 @@ class Teams:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> Self:
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.key = _first_key()
         self.key_id, self._bot_token = "key-1", f"token-{uuid.uuid4()}"
         app = web.Application()
         app.router.add_get("/openid", self._openid)
