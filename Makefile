@@ -1,7 +1,7 @@
 # What people run here. It needs make and Python 3.11 or later; everything else is installed below this folder.
 #
 #   make demo    the bot in a local world, with a chat page
-#   make test    every test
+#   make test    every test, in two processes; JOBS=4 takes four
 #   make check   lint, types, format, schemas
 #   make bench   the benchmarks
 #   make lock    write the lock files; UPGRADE=--upgrade takes the newest versions
@@ -12,6 +12,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 UPGRADE ?=
+JOBS ?= 2
 BIN := $(VENV)/bin
 PLAYGROUND := .cache/playground
 PIPELINES := azure-pipelines.yml pipelines/platform-image.yml $(wildcard pipelines/images/*/azure-pipelines.yml)
@@ -24,7 +25,7 @@ demo: setup playground
 	@exec $(BIN)/shipshape demo
 
 test: setup system-packages playground
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check
