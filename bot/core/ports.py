@@ -10,6 +10,7 @@ from bot.core.conversations import Announcement, Conversation, DueCard, Subject
 from bot.core.findings import Scan
 from bot.core.holds import Hold
 from bot.core.images import (
+    ApprovalRules,
     Digest,
     ImageConfig,
     ImageReference,
@@ -306,6 +307,9 @@ class Members(Protocol):
 
     async def in_channel(self, channel_id: str, person: Person) -> bool:
         """Whether the person is a member of the team that owns the channel. Raises PeerError when nobody can tell."""
+
+    async def who(self, rules: ApprovalRules) -> str:
+        """Who may approve, as the end of a sentence: by name where a name is known."""
 
 
 class Wake(Protocol):

@@ -367,11 +367,16 @@ def is_forgotten(rules: ApprovalRules, rebuild: Rebuild, now: datetime) -> bool:
     return waits and rules.remind is not None and now - rebuild.created_at >= rules.remind
 
 
+def is_same(one: Person, other: Person) -> bool:
+    """Whether two acts are of one person. Teams' id tells when one activity came without the object id."""
+    return one.id == other.id or bool(one.mri and one.mri == other.mri)
+
+
 def approval_counts(rules: ApprovalRules, rebuild: Rebuild, person: Person) -> str | None:
     """Why this approver's vote does not count, as a sentence; None when it does."""
-    if any(vote.person.id == person.id for vote in rebuild.votes):
+    if any(is_same(vote.person, person) for vote in rebuild.votes):
         return "You have approved this already; another person has to."
-    if not rules.self_approve and rebuild.requested_by and rebuild.requested_by.id == person.id:
+    if not rules.self_approve and rebuild.requested_by and is_same(rebuild.requested_by, person):
         return "You asked for this, so somebody else has to approve it."
     return None
 

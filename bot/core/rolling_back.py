@@ -11,7 +11,7 @@ from bot.core.ports import Clock, ImageRepository, Store, Wake
 from bot.core.rebuilds import Cause, Person, Rebuild, State, Vote, new_id
 from bot.core.rollbacks import Line
 from bot.core.service import Requested, Service, describe
-from bot.errors import CommandError, Conflict
+from bot.errors import CommandError, Conflict, Refused
 
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
 SHOWN_VERSIONS = 5
@@ -119,8 +119,10 @@ class RollbackService:
         waiting = present.state in (State.AWAITING_APPROVAL, State.APPROVED)
         if not waiting or present.queue_attempts:
             raise CommandError(f"Cancel it first: {describe(present)}.", suggestion=f"cancel {image.name}")
-        if not await self._service.counts_as_approver(image, person):
-            raise CommandError(f"Only those who may approve can replace it: {describe(present)}.")
+        try:
+            await self._service.must_be_approver(image, person, "rollback", present)
+        except Refused:
+            raise Refused(f"Only those who may approve can replace it: {describe(present)}.") from None
 
 
 def _version(line: Line, wish: Wish) -> Version:

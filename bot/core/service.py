@@ -41,7 +41,10 @@ STATUS_LIVES = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageStatus:
-    """All that is known about one image. `checked_at` is None when it was never checked."""
+    """All that is known about one image. `checked_at` is None when it was never checked.
+
+    `approvers` are those who may approve, as the end of a sentence; empty where nobody asked.
+    """
 
     image: PlatformImage
     checked_at: datetime | None
@@ -49,6 +52,7 @@ class ImageStatus:
     open: Rebuild | None
     history: tuple[Rebuild, ...]
     hold: Hold | None = None
+    approvers: str = ""
 
     @property
     def in_use(self) -> str | None:
@@ -128,7 +132,7 @@ class Service:
 
     async def approve(self, which: str, person: Person, comment: str = "") -> Rebuild:
         """One vote for a waiting rebuild, named by its id or image; with the last needed vote it is approved."""
-        return await self._decide(which, person, lambda rebuild: self._approve(rebuild, person, comment))
+        return await self._decide(which, person, "approve", lambda rebuild: self._approve(rebuild, person, comment))
 
     async def _approve(self, rebuild: Rebuild, person: Person, comment: str) -> Rebuild:
         image = self._still_there(rebuild)
@@ -147,7 +151,7 @@ class Service:
 
     async def reject(self, which: str, person: Person, reason: str) -> Rebuild:
         """End a waiting rebuild; its digest is not asked for again."""
-        return await self._decide(which, person, lambda rebuild: self._reject(rebuild, person, reason))
+        return await self._decide(which, person, "reject", lambda rebuild: self._reject(rebuild, person, reason))
 
     async def _reject(self, rebuild: Rebuild, person: Person, reason: str) -> Rebuild:
         await self.must_be_approver(self._still_there(rebuild), person, "reject", rebuild)
@@ -173,7 +177,7 @@ class Service:
 
     async def cancel(self, which: str, person: Person) -> Rebuild:
         """End a rebuild that has not finished: at once before it is queued, by asking Azure DevOps afterwards."""
-        return await self._decide(which, person, lambda rebuild: self._cancel(rebuild, person))
+        return await self._decide(which, person, "cancel", lambda rebuild: self._cancel(rebuild, person))
 
     async def _cancel(self, rebuild: Rebuild, person: Person) -> Rebuild:
         if rebuild.requested_by is None or rebuild.requested_by.id != person.id:
@@ -182,15 +186,22 @@ class Service:
         if not rebuild.is_open or rebuild.state is State.VERIFYING:
             raise CommandError(f"Nothing to cancel: {describe(rebuild)}.")
         if rebuild.run_id is None:
+            await self._cancel_unconfirmed(rebuild)
             ended = replace(rebuild.move(State.CANCELLED, self._clock.now()), ended_by=person, ended_reason=reason)
             return await self._save(rebuild, ended, person, "cancel", "", (Subject.REBUILD,))
         await self._pipelines.cancel(rebuild.run_project, rebuild.run_id)
         asked = replace(rebuild, ended_by=person, ended_reason=reason)
         return await self._save(rebuild, asked, person, "cancel")
 
+    async def _cancel_unconfirmed(self, rebuild: Rebuild) -> None:
+        """Nobody would follow a run that Azure queued without us having heard of it. Raises PeerError."""
+        image = self.catalog.get(rebuild.image)
+        if image and rebuild.queue_attempts and (run := await self._pipelines.find(image.pipeline, rebuild.id)):
+            await self._pipelines.cancel(run.project, run.id)
+
     async def now(self, which: str, person: Person, comment: str = "") -> Rebuild:
         """Start an approved rebuild outside of its maintenance window."""
-        return await self._decide(which, person, lambda rebuild: self._now(rebuild, person, comment))
+        return await self._decide(which, person, "now", lambda rebuild: self._now(rebuild, person, comment))
 
     async def _now(self, rebuild: Rebuild, person: Person, comment: str) -> Rebuild:
         image, now = self.image(rebuild.image), self._clock.now()
@@ -215,7 +226,7 @@ class Service:
             failed[:] = [rebuild]
             return await self._save(rebuild, rebuild.retry(person, self._clock.now()), person, "retry")
 
-        retried = await self._decide(which, person, decide)
+        retried = await self._decide(which, person, "retry", decide)
         stage = failed[0].failed_stage
         assert retried.run_id is not None
         assert stage is not None
@@ -315,13 +326,20 @@ class Service:
         self._wake.cards()
         return present
 
-    async def _decide(self, which: str, person: Person, decision: Decision) -> Rebuild:
+    async def _decide(self, which: str, person: Person, action: str, decision: Decision) -> Rebuild:
+        """Decide anew when somebody else was faster, and always about the rebuild that was meant at first."""
         for _ in range(ATTEMPTS):
             rebuild = await self.find(which)
+            which = rebuild.id
             try:
                 return await decision(rebuild)
             except Conflict:
                 continue
+            except Refused:
+                raise  # it has its audit row
+            except CommandError as error:
+                await self._note_refusal(person, action, rebuild.image, rebuild, str(error))
+                raise
         raise CommandError("Somebody else is changing this rebuild; look at its card and try again.")
 
     async def may_approve(self, image: PlatformImage, person: Person) -> bool:
@@ -350,22 +368,20 @@ class Service:
         try:
             if await self.may_approve(image, person):
                 return
-            why = f"The catalog names: {approvers_of(image)}."
+            why = f"Those who may: {await self._members.who(image.approval)}."
         except PeerError as error:
             why = f"Whether you are a member of the team that may cannot be checked now: {error}."
-        entry = AuditEntry(
-            at=self._clock.now(),
-            actor=person,
-            action=f"{action} refused",
-            image=image.name,
-            rebuild_id=rebuild.id if rebuild else "",
-            old_state=rebuild.state if rebuild else "",
-            new_state=rebuild.state if rebuild else "",
-        )
-        await self._store.audit(entry)
+        await self._note_refusal(person, action, image.name, rebuild, why)
         verb = "start" if action == "now" else action
         what = f"{verb} rebuilds of {image.name}" if rebuild else f"{verb} {image.name}"
         raise Refused(f"You may not {what}. {why}")
+
+    async def _note_refusal(self, person: Person, action: str, image: str, rebuild: Rebuild | None, why: str) -> None:
+        """Leave an audit row for an attempt that changed nothing."""
+        entry = AuditEntry(at=self._clock.now(), actor=person, action="", image=image)
+        if rebuild:
+            entry = replace(system_entry(rebuild, rebuild, "", self._clock), actor=person)
+        await self._store.audit(replace(entry, action=f"{action} refused", comment=why))
 
     def _still_there(self, rebuild: Rebuild) -> PlatformImage:
         """The image of a rebuild, which may have left the catalog since it was asked for."""
@@ -459,6 +475,7 @@ class Service:
             open=next((rebuild for rebuild in history if rebuild.is_open), None),
             history=tuple(rebuild for rebuild in history if not rebuild.is_open)[:3],
             hold=await self.hold(name),
+            approvers=await self._members.who(image.approval),
         )
 
     async def overview(self) -> list[ImageStatus]:
@@ -515,12 +532,6 @@ class Service:
         return HistoryPage(
             rebuilds=tuple(found[:HISTORY]), newest=last is None and page == 1, older=len(found) > HISTORY
         )
-
-
-def approvers_of(image: PlatformImage) -> str:
-    """Who may approve, in the words of the catalog."""
-    teams = ["the members of its team in Teams"] if image.approval.channels else []
-    return ", ".join([*sorted(image.approval.approvers), *teams]) or "nobody"
 
 
 def _no_retry(rebuild: Rebuild, reason: str) -> CommandError:

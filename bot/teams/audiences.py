@@ -8,7 +8,7 @@ from bot.core.ports import CardStore
 from bot.core.rebuilds import Person, Rebuild, approval_counts, is_named
 from bot.core.service import Service
 from bot.errors import PeerError
-from bot.teams.cards.audience import Audience, one_of
+from bot.teams.cards.audience import Audience
 from bot.teams.roster import Roster
 
 # https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/user-specific-views
@@ -31,21 +31,11 @@ class Audiences:
         """For a card with questions about the named images: posted in a place, or for one person there."""
         images = [self._catalog[name] for name in names]
         refresh = await self._refresh(place, images)
-        may = {image.name: await self.who(image.approval) for image in images}
+        may = {image.name: await self._roster.who(image.approval) for image in images}
         if viewer is None:
             return Audience(may=may, refresh=refresh)
         own = [image.name for image in images if await self._sees_buttons(image, viewer)]
         return Audience(may=may, refresh=refresh, own=frozenset(own))
-
-    async def who(self, rules: ApprovalRules) -> str:
-        """Who may approve, by name where a name is known."""
-        people = {approver: self._roster.known(approver) for approver in rules.approvers}
-        names = {person.name for person in people.values() if person}
-        addresses = {approver for approver, person in people.items() if person is None and "@" in approver}
-        others = len([person for person in people.values() if person is None]) - len(addresses)
-        channels = [await self._conversations.conversation(channel) for channel in rules.channels]
-        teams = [channel.name if channel and channel.name else "another channel" for channel in channels]
-        return one_of([*sorted(names), *sorted(addresses)], others, teams)
 
     async def present(self, place: Conversation, rules: ApprovalRules) -> list[Person] | None:
         """The members of a place who may approve; None when Teams does not tell."""

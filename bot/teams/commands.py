@@ -198,7 +198,7 @@ async def rebuild(ask: Ask) -> Card | None:
     await ask.desk.deliver()
     if requested.attached:
         return text_card(f"{_sentence(requested.rebuild)} Its card follows it.")
-    return text_card(f"A new rebuild of {name} begins; its card follows.") if ask.pressed else None
+    return text_card(f"{_sentence(requested.rebuild)} Its card follows.") if ask.pressed else None
 
 
 async def _waiting(ask: Ask) -> list[Rebuild]:
@@ -226,6 +226,8 @@ async def approve(ask: Ask) -> Card:
     if rebuild.state is State.AWAITING_APPROVAL:
         needed = ask.desk.service.image(rebuild.image).approval.required
         return text_card(f"Your approval counts: {len(rebuild.votes)} of {needed} for {rebuild.image}.")
+    if rebuild.waits_for:
+        return text_card(f"Approved. {rebuild.image} is built after {rebuild.waits_for}; its card follows it.")
     if rebuild.waits_for_window:
         return text_card(f"Approved. {rebuild.image} {WINDOW_CLOSED}{_opens(rebuild)}. Its card follows it.")
     if rebuild.is_rollback:
@@ -286,6 +288,8 @@ async def now(ask: Ask) -> Card:
     target, reason = ask.target_and_rest("reason")
     which = _rebuild_named(ask, _needs(target, "now ID or IMAGE", "now dotnet-sdk-8"))
     rebuild = await ask.desk.service.now(which, ask.person, reason)
+    if rebuild.waits_for:
+        return text_card(f"{rebuild.image} starts after {rebuild.waits_for}, also outside of its maintenance window.")
     return text_card(f"{rebuild.image} is queued next, outside of its maintenance window.")
 
 
@@ -314,7 +318,7 @@ async def rollback(ask: Ask) -> Card | None:
     await ask.desk.deliver()
     if requested.attached:
         return text_card(f"{_sentence(requested.rebuild)} Its card follows it.")
-    return text_card(f"A rollback of {name} to {requested.rebuild.version} begins.") if ask.pressed else None
+    return text_card(f"{_sentence(requested.rebuild)} Its card follows.") if ask.pressed else None
 
 
 @command("pending", "what waits for an approval")
@@ -380,19 +384,19 @@ def _pause(word: str, rest: str) -> tuple[timedelta | None, str]:
 
 @command("subscribe [IMAGE…] [failures]", "tell this conversation about checks and rebuilds, or about failures only")
 async def subscribe(ask: Ask) -> Card:
-    names = ask.images(FAILURES)
-    images = [name for name in names if name != FAILURES]
+    names = ask.images(FAILURES, ALL)
+    images = [] if ALL in names else [name for name in names if name != FAILURES]
     return await _tell(ask, (await _told(ask)).subscribe(images, failures_only=FAILURES in names))
 
 
 @command("unsubscribe [IMAGE…]", "stop telling this conversation")
 async def unsubscribe(ask: Ask) -> Card:
     told = await _told(ask)
-    names = ask.images(FAILURES, *told.images, *told.excluded)  # also those that left the catalog
+    names = ask.images(FAILURES, ALL, *told.images, *told.excluded)  # also those that left the catalog
     if FAILURES in names:
         everything = " ".join(["subscribe", *told.images])
         raise CommandError(f"To be told about everything again, type {everything}.", suggestion=everything)
-    return await _tell(ask, told.unsubscribe(names))
+    return await _tell(ask, told.unsubscribe([] if ALL in names else names))
 
 
 async def _told(ask: Ask) -> Conversation:

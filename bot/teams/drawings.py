@@ -57,8 +57,8 @@ class Drawings:
         now = self._clock.now()
         if not decidable(rebuild, now) or rebuild.image not in self._catalog:
             return None
-        who = await self._audiences.who(self._catalog[rebuild.image].approval)
-        return reminder(rebuild, await self._audiences.called(place, rebuild), who, now)
+        audience = await self._audiences.of(place, [rebuild.image])
+        return reminder(rebuild, await self._audiences.called(place, rebuild), audience.may[rebuild.image], now)
 
     async def _check(self, check_id: int, place: Conversation, viewer: Person | None) -> Card | None:
         check = await self._store.check(check_id)

@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bot.core.conversations import Conversation
+from bot.core.images import ApprovalRules
 from bot.core.ports import CardStore, Clock
 from bot.core.rebuilds import Person
 from bot.errors import BotError, NotFound, PeerUnavailable
+from bot.teams.cards.audience import one_of
 from bot.teams.connector import Connector, Connectors
 
 logger = logging.getLogger(__name__)
@@ -66,9 +68,14 @@ class Roster:
                     self._known |= {person.id.lower(): person, person.principal_name.lower(): person}
         return read.people
 
-    def known(self, approver: str) -> Person | None:
-        """Whoever has this object id or principal name (lower case), in any conversation that was looked at."""
-        return self._known.get(approver)
+    async def who(self, rules: ApprovalRules) -> str:
+        people = {approver: self._known.get(approver) for approver in rules.approvers}
+        names = {person.name for person in people.values() if person}
+        addresses = {approver for approver, person in people.items() if person is None and "@" in approver}
+        others = len([person for person in people.values() if person is None]) - len(addresses)
+        channels = [await self._conversations.conversation(channel) for channel in rules.channels]
+        teams = [channel.name if channel and channel.name else "another channel" for channel in channels]
+        return one_of([*sorted(names), *sorted(addresses)], others, teams)
 
     async def _ask(self, conversation: Conversation) -> tuple[Person, ...] | None:
         try:

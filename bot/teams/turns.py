@@ -147,7 +147,7 @@ class Turns(ActivityHandler):  # type: ignore[misc]
         return seen
 
     async def _identify(self, person: Person, conversation: Conversation) -> Person:
-        """The person with the user principal name, which is asked for once.
+        """The person with the user principal name, which is asked for until it is known.
 
         https://learn.microsoft.com/microsoftteams/platform/bots/how-to/get-teams-context#fetch-the-roster-or-user-profile
         """
@@ -156,9 +156,10 @@ class Turns(ActivityHandler):  # type: ignore[misc]
             try:
                 member = await connector.member(conversation.id, person.mri)
             except NotFound:
-                member = {}
-            self._principal_names[person.id] = str(member.get("userPrincipalName") or "")
-        return replace(person, principal_name=self._principal_names[person.id])
+                return person
+            if name := str(member.get("userPrincipalName") or ""):
+                self._principal_names[person.id] = name
+        return replace(person, principal_name=self._principal_names.get(person.id, ""))
 
 
 async def _reply(turn_context: TurnContext, activity: Activity) -> None:

@@ -164,12 +164,14 @@ class Teams:
     problems: list[str] = field(default_factory=list)
     rosters: dict[str, Sequence[User]] = field(default_factory=dict)  # by conversation; nobody can ask about others
     page_size: int = 500
+    members_gate: asyncio.Event = field(default_factory=asyncio.Event)  # closed, nobody hears who is a member
     _ids: Iterator[int] = field(default_factory=lambda: count(1_700_000_000_000))
     _failures: list[_Failure] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> Self:
         self.key = _first_key()
+        self.members_gate.set()
         self.key_id, self._bot_token = "key-1", f"token-{uuid.uuid4()}"
         app = web.Application()
         app.router.add_get("/openid", self._openid)
@@ -335,6 +337,8 @@ class Teams:
 
     async def _member(self, request: web.Request) -> web.Response:
         self.calls.append((request.method, request.path))
+        self._changed.set()
+        await self.members_gate.wait()
         if failure := self._failure("MEMBERS"):
             return _error(failure.status, failure.code, failure.headers)
         for user in self.rosters.get(request.match_info["conversation"], USERS):

@@ -11,7 +11,7 @@ from bot.core.service import ImageStatus
 from bot.teams.cards.card import Card, action_set, band, button, card, details, heading, line, link, run
 from bot.teams.cards.decisions import approve, hold, reject, release, snooze
 from bot.teams.cards.explain import explanation
-from bot.teams.cards.formats import Safe, clean, day, escape, moment, size
+from bot.teams.cards.formats import Safe, clean, day, escape, moment, plural, size
 from bot.teams.cards.hold import WORDS, hold_line
 from bot.teams.cards.meaning import cve_lines, news_words, support_mark, support_words
 from bot.teams.cards.schedule import rules
@@ -42,7 +42,7 @@ def status_card(status: ImageStatus, *, next_check: datetime | None, now: dateti
     stop = [] if status.hold else [action_set(snooze(image.name) if status.open else None, hold(image.name))]
     links = cve_lines(verdict.news) if verdict else []
     timed = rules(image, next_check, now)
-    hidden, why = details(image.name, *_details(image, verdict, now), *timed, *stop, links=links)
+    hidden, why = details(image.name, *_details(status, now), *timed, *stop, links=links)
     return card(f"{image.name}: {words}", [*body, hidden], [*_actions(status, now), why])
 
 
@@ -99,14 +99,15 @@ def _brief(rebuild: Rebuild, image: PlatformImage) -> str:
     return " ".join(filter(None, (stands.mark, str(version), approvals(rebuild, image))))
 
 
-def _details(image: PlatformImage, verdict: Verdict | None, now: datetime) -> list[CardElement]:
+def _details(status: ImageStatus, now: datetime) -> list[CardElement]:
+    image, verdict = status.image, status.verdict
     lines = explanation(verdict, now) if verdict else []
-    who = ", ".join(sorted(image.approval.approvers)) or "nobody"
+    needed = image.approval.required
     return [
         *lines,
         line("ECR ", run(clean(f"{image.registry}/{image.repository}", 300), mono=True, subtle=True)),
         line("Platforms ", ", ".join(map(str, image.platforms))),
-        line(f"Mode {image.mode}; {image.approval.required} of these approve: {who}"),
+        line(f"Mode {image.mode}; {plural(needed, 'approval')} needed of {status.approvers}."),
     ]
 
 

@@ -1,0 +1,198 @@
+"""What people try: what is answered when it is not possible, what the audit knows of it, and for what it counts."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bot.core.rebuilds import State
+from bot.demo.azure_devops import close_after
+from tests.conftest import CATALOG, Bot, StartBot
+from tests.flow.test_approvers import TEAM, installed, question, rules
+from tests.flow.test_order import CHILD, ORDER, PARENT, parent_is_approved
+from tests.peers.teams import ALEX, MEGAN, NESTOR, USERS
+
+SDK, ASPNET = "dotnet-sdk-6", "dotnet-aspnet-8"
+
+
+@pytest.fixture
+def catalog_file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The usual catalog, or the one that a test names."""
+    path = tmp_path / "catalog.yml"
+    path.write_text(getattr(request, "param", CATALOG))
+    return path
+
+
+async def refused(bot: Bot) -> list[tuple[str, str, str]]:
+    """Who tried what, and why it was refused."""
+    rows = await bot.app.store.audit_rows()
+    found = [row for row in rows if row["action"].endswith(" refused")]
+    assert all(row["old_state"] == row["new_state"] for row in found)
+    return [(row["actor_name"], row["action"], row["comment"]) for row in found]
+
+
+# Audit
+
+
+async def test_who_may_not_leaves_a_row_with_the_digests(bot: Bot) -> None:
+    """The row tells who tried, which digest it was about, and who may."""
+    await question(bot)
+    await bot.teams.channel().ask(f"approve {SDK}", NESTOR)
+    row = (await bot.app.store.audit_rows())[-1]
+    assert (row["actor_name"], row["action"]) == ("Nestor Wilke", "approve refused")
+    assert row["new_digest"] == bot.world.base_digest(bot.world.catalog[SDK])
+    assert row["old_digest"] not in ("", row["new_digest"])
+    assert row["comment"].startswith("Those who may: ")
+
+
+async def test_an_approver_who_comes_too_late_leaves_a_row(bot: Bot) -> None:
+    """After the deadline, after the decision, a second time: each attempt is audited with the reason."""
+    summary = await question(bot)
+    bot.clock.advance(timedelta(days=8))
+    await bot.teams.channel().press(summary, "Approve")
+    await bot.app.runner.advance()
+    await bot.teams.channel().ask(f"reject {SDK} too old")
+    [late, over] = await refused(bot)
+    assert late[:2] == ("Alex Wilber", "approve refused")
+    assert "has expired" in late[2]
+    assert over[:2] == ("Alex Wilber", "reject refused")
+    assert "expired before anybody decided" in over[2]
+
+
+async def test_a_second_approval_of_one_person_leaves_a_row(start_bot: StartBot, catalog_file: Path) -> None:
+    """It does not count, and the audit says that somebody tried."""
+    rules(catalog_file, "{approvers: [alex.wilber@contoso.com, megan.bowen@contoso.com], required: 2}")
+    async with start_bot() as bot:
+        await installed(bot)
+        summary = await question(bot)
+        await bot.teams.channel().press(summary, "Approve", ALEX)
+        await bot.teams.channel().press(summary, "Approve", ALEX)
+        [(who, action, why)] = await refused(bot)
+        assert (who, action) == ("Alex Wilber", "approve refused")
+        assert "another person has to" in why
+
+
+async def test_whose_rollback_may_not_replace_a_question_leaves_a_row(bot: Bot) -> None:
+    """Somebody whom the catalog does not name tries to put a rollback in the place of a question."""
+    image = bot.world.catalog[SDK]
+    bot.world.publish(image, f"{image.tag}-1.4.0", bot.world.base_digest(image))
+    await question(bot)
+    await bot.teams.personal(NESTOR).ask(f"rollback {SDK}")
+    assert [attempt[:2] for attempt in await refused(bot)] == [("Nestor Wilke", "rollback refused")]
+
+
+# Who
+
+
+async def test_one_person_is_one_vote_with_and_without_an_object_id(start_bot: StartBot, catalog_file: Path) -> None:
+    """An activity that came without the object id is known by Teams' id, and is no second person."""
+    rules(catalog_file, "{approvers: [alex.wilber@contoso.com, megan.bowen@contoso.com], required: 2}")
+    async with start_bot() as bot:
+        await installed(bot)
+        summary = await question(bot)
+        channel = bot.teams.channel()
+        await channel.press(summary, "Approve", ALEX)
+        sender = {"id": ALEX.mri, "name": ALEX.name}
+        typed = {"type": "message", "text": f"approve {SDK}", "from": sender}
+        before = len(bot.teams.messages)
+        await bot.teams.send(channel.activity(None, typed))
+        assert "another person has to" in bot.teams.messages[before].visible
+        assert bot.runs == []
+
+
+async def test_a_principal_name_that_was_not_found_is_asked_for_again(bot: Bot) -> None:
+    """Teams did not know the member yet when they came first: later it does, and they may approve."""
+    summary = await question(bot)
+    channel = bot.teams.channel()
+    bot.teams.rosters[channel.id] = [MEGAN]
+    assert "may not approve" in (await channel.press(summary, "Approve", ALEX))["value"]
+    bot.teams.rosters[channel.id] = USERS
+    assert "Approved" in (await channel.press(summary, "Approve", ALEX))["value"]
+
+
+async def test_object_ids_are_shown_as_names(start_bot: StartBot, catalog_file: Path) -> None:
+    """Status and refusals name people as Teams knows them, and count those whom it does not tell."""
+    rules(catalog_file, f"{{approvers: [{ALEX.entra_id}, 00000000-0000-4000-8000-0000000000ff]}}")
+    async with start_bot() as bot:
+        await installed(bot)
+        channel = bot.teams.channel()
+        status = await channel.ask(f"status {SDK}")
+        assert "1 approval needed of 2 people whom the catalog names." in status.text
+        bot.teams.rosters[channel.id] = USERS
+        await question(bot)
+        status = await channel.ask(f"status {SDK}")
+        assert "1 approval needed of Alex Wilber or 1 more." in status.text
+        answer = await channel.ask(f"approve {SDK}", NESTOR)
+        assert "You may not approve rebuilds of dotnet-sdk-6. Those who may: Alex Wilber or 1 more." in answer.text
+        assert ALEX.entra_id not in status.text + answer.text
+
+
+# For what it counts
+
+
+async def test_a_typed_approval_is_for_the_question_it_met(start_bot: StartBot, catalog_file: Path) -> None:
+    """The base moves in the very moment in which somebody approves by the image's name: the new digest waits."""
+    rules(catalog_file, f'{{channels: ["{TEAM}"]}}')
+    async with start_bot() as bot:
+        await installed(bot)
+        await bot.teams.channel("platform-team").install()
+        await question(bot)
+        await bot.teams.personal(ALEX).ask(f"now {SDK}")  # their principal name is known from now on
+        asked = len(bot.teams.calls)
+        bot.teams.members_gate.clear()
+        approving = asyncio.create_task(bot.teams.channel().ask(f"approve {SDK}"))
+        await bot.teams.until(
+            lambda: ("GET", f"/v3/conversations/{TEAM}/members/{ALEX.mri}") in bot.teams.calls[asked:], "the question"
+        )
+        bot.move_base(SDK)
+        await bot.teams.personal(MEGAN).say(f"check {SDK}")
+        bot.teams.members_gate.set()
+        answer = await approving
+        assert "was superseded: the base moved again" in answer.text
+        present = await bot.app.store.open_rebuild(SDK)
+        assert present is not None
+        assert (present.state, present.votes) == (State.AWAITING_APPROVAL, ())
+
+
+async def test_cancelling_what_azure_never_confirmed_ends_its_run(bot: Bot) -> None:
+    """Azure queued the run and its answer was lost; who cancels meanwhile leaves no run that nobody follows."""
+    bot.script.gate.clear()
+    bot.world.azure.fail_next("POST", "/runs", close_after)
+    await bot.teams.channel().say(f"rebuild {SDK}")
+    card = await bot.teams.until_shown(f"{SDK} ·", "Cannot be queued yet")
+    answer = await bot.teams.channel().press(card, "Cancel…")
+    assert "Cancelled" in answer["value"]
+    (run,) = bot.world.azure.runs.all.values()
+    bot.script.gate.set()
+    await bot.teams.until(lambda: run.result == "canceled", "the run is cancelled in Azure")
+
+
+# What is said
+
+
+@pytest.mark.parametrize("catalog_file", [ORDER], indirect=True)
+async def test_an_approved_child_is_not_said_to_be_next(bot: Bot) -> None:
+    """Its answer names the parent that it waits for."""
+    bot.script.gate.clear()
+    card = await parent_is_approved(bot)
+    answer = await bot.teams.channel().press(card, "Approve")
+    assert answer["value"] == f"Approved. {CHILD} is built after {PARENT}; its card follows it."
+
+
+async def test_a_button_does_not_begin_what_has_to_be_approved(bot: Bot) -> None:
+    """Rebuild and Roll back pressed by somebody who may not approve: the answer says that it waits."""
+    image = bot.world.catalog[SDK]
+    bot.world.publish(image, f"{image.tag}-1.4.0", bot.world.base_digest(image))
+    status = await bot.teams.channel().ask(f"status {ASPNET}", NESTOR)
+    answer = await bot.teams.channel().press(status, "Rebuild", NESTOR)
+    assert f"of {ASPNET} waits for an approval." in answer["value"]
+    answer = await bot.teams.channel().invoke("rollback", {"target": SDK, "reason": "because"}, NESTOR)
+    assert f"of {SDK} waits for an approval." in answer["value"]
+
+
+async def test_everything_can_be_called_all(bot: Bot) -> None:
+    """`subscribe all` and `unsubscribe all` are what they say."""
+    place = bot.teams.personal(ALEX)
+    assert "told about failures of all images from" in (await place.ask("subscribe all failures")).text
+    assert "told about nothing from" in (await place.ask("unsubscribe all")).text
