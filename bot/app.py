@@ -193,7 +193,7 @@ async def open_app(
         order = Order(catalog, store, clock, wakes, checks.look)
         scanning = Scanning(catalog, store, repository, clock, wakes)
         progress = Progress(store, clock, wakes)
-        retagging = Retagging(catalog, store, repository, progress, clock)
+        retagging = Retagging(catalog, store, repository, order, progress, clock)
         queueing = Queueing(catalog, store, checker, meaning, pipelines, order, retagging, progress, clock)
         following = Following(pipelines, hints, progress, clock)
         verifying = Verifying(catalog, checker, repository, order, scanning, progress, clock, timeout)

@@ -102,7 +102,9 @@ class EcrRepositories:
         newest = max(found, key=lambda published: published.version, default=None)
         floating = [published for published in found if not set(image.floating_tags).isdisjoint(published.tags)]
         in_use = max(floating, key=lambda published: published.version, default=None)
-        return replace(newest, in_use_tag=in_use.version_tag if in_use else None) if newest else None
+        if newest is None or in_use is None:
+            return newest
+        return replace(newest, in_use_tag=in_use.version_tag, in_use_digest=in_use.digest)
 
     async def find(self, image: PlatformImage, tag: str) -> PublishedImage | None:
         """One version tag of the image's line, None when it is not there. Never answered from a listing."""

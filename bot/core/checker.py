@@ -42,13 +42,13 @@ class Checker:
         return versions_of(config.environment)
 
     async def current(self, image: PlatformImage) -> Digest:
-        """What the image's base is now. Raises PeerError."""
+        """What the image's base is now: of another platform image the version in use. Raises PeerError."""
         if image.base:
             return await self._registry.current(image.base)
         published = await self._repository.newest(self._parent(image))
         if published is None:
             raise NotFound(f"{image.parent}, its base, has not been built yet")
-        return published.digest
+        return published.in_use_digest or published.digest
 
     async def newest(self, image: PlatformImage) -> PublishedImage | None:
         """The newest version in ECR. Raises PeerError."""

@@ -220,7 +220,10 @@ class ImageConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedImage:
-    """The newest version of a platform image in ECR. `size` is in bytes, as ECR counts it (compressed)."""
+    """The newest version of a platform image in ECR. `size` is in bytes, as ECR counts it (compressed).
+
+    In use is the newest version that a floating tag points to; None when not known.
+    """
 
     version: Version
     version_tag: str
@@ -228,7 +231,8 @@ class PublishedImage:
     tags: tuple[str, ...]
     pushed_at: datetime | None
     size: int | None
-    in_use_tag: str | None = None  # of the newest version that a floating tag points to, None when not known
+    in_use_tag: str | None = None
+    in_use_digest: Digest | None = None
 
 
 def next_version(newest: Version | None, *, new_base: bool) -> Version:

@@ -162,8 +162,9 @@ class Order:
         await self._store.save_rebuild(new, self._entry(old, new, action), show)
         self._changed()
 
-    async def parent_pushed(self, parent: Rebuild) -> None:
-        """Look at the children that do not wait for this push, so that they are asked for now and not in a week.
+    async def parent_changed(self, parent: Rebuild) -> None:
+        """Look at the children that do not wait for this push or rollback, so that they are asked for now and not in
+        a week.
 
         A child that was rejected before is rejected with the digest that was pushed. Raises Conflict.
         """

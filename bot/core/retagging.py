@@ -6,6 +6,7 @@ from dataclasses import replace
 from bot.core.conversations import Subject
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import PlatformImage
+from bot.core.order import Order
 from bot.core.ports import Clock, ImageRepository, Store
 from bot.core.progress import Progress
 from bot.core.rebuilds import AuditEntry, Rebuild, State
@@ -21,12 +22,14 @@ class Retagging:
         catalog: Mapping[str, PlatformImage],
         store: Store,
         repository: ImageRepository,
+        order: Order,
         progress: Progress,
         clock: Clock,
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._repository = repository
+        self._order = order
         self._progress = progress
         self._clock = clock
 
@@ -53,6 +56,7 @@ class Retagging:
             await self._progress.try_later(rebuild, error)
         else:
             await self._hold_at(rebuild, line)
+            await self._order.parent_changed(rebuild)
             await self._progress.end(rebuild, State.SUCCEEDED, "")
 
     async def _hold_at(self, rebuild: Rebuild, line: Line) -> None:

@@ -57,7 +57,7 @@ class Verifying:
 
     async def _judge(self, found: Rebuild, verdict: Verdict) -> None:
         if verdict.status is Status.FRESH:
-            await self._order.parent_pushed(found)
+            await self._order.parent_changed(found)
             scanned = await self._scanning.first_look(found)
             await self._progress.end(scanned, State.SUCCEEDED, why_held_back(scanned), cards_at_end(scanned))
             await self._order.look_again(found)

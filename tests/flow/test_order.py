@@ -341,3 +341,18 @@ async def test_a_parent_that_is_rolled_back_skips_its_child(bot: Bot) -> None:
     await bot.teams.channel().say(f"rollback {PARENT} 1.3.0 breaks our proxy")
     await bot.teams.until(lambda: f"kipped: {PARENT} was superseded: a rollback" in child.visible, "the child ends")
     assert [run["request_id"] for run in bot.runs] == ["by-hand"]
+
+
+async def test_children_follow_their_parent_back(bot: Bot) -> None:
+    """The parent's newest version was rolled back: its child is asked for at once, and built on the one in use."""
+    image = bot.world.catalog[PARENT]
+    before = newest(bot, PARENT)
+    await parent_is_approved(bot)
+    child = await bot.teams.until_shown(f"{PARENT} · in ECR as", f"{CHILD}\xa0 waits for approval")
+    await bot.teams.channel().press(child, "Approve")
+    await bot.teams.until_shown(f"{CHILD} · in ECR as")
+    await bot.teams.channel().say(f"rollback {PARENT} 1.3.0 breaks our proxy")
+    question = await bot.teams.until_shown("Check · ", f"{CHILD}\xa0 waits for approval")
+    await bot.teams.channel().press(question, "Approve")
+    await bot.teams.until(lambda: len(bot.runs) == 3, "the child's second run")
+    assert bot.runs[-1]["base"] == f"{image.registry}/{image.repository}@{before}"
