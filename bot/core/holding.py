@@ -40,6 +40,9 @@ class HoldService:
         rebuild = await self._store.open_rebuild(name)
         if rebuild and rebuild.state is not State.AWAITING_APPROVAL:
             raise CommandError(f"There is nothing to put off: {describe(rebuild)}.")
+        if rebuild and not rebuild.asks_about_base:
+            told = f"Only the question about a new base can be put off. Reject {rebuild.id}, or put {name} on hold."
+            raise CommandError(told)
         latest = await self._store.latest_verdict(name)
         if rebuild is None and (latest is None or latest[1].status not in (Status.STALE, Status.UNBUILT)):
             raise CommandError(f"There is nothing to put off: nobody is asked about {name}.")

@@ -278,6 +278,12 @@ class Rebuild:
         return tuple({person.id: person for person in everyone if person}.values())
 
     @property
+    def asks_about_base(self) -> bool:
+        """Whether it is the question about one digest of the base, which can be put off."""
+        about_base = self.new_digest is not None and self.cause is not Cause.REQUESTED
+        return about_base and self.state is State.AWAITING_APPROVAL
+
+    @property
     def waits_for_window(self) -> bool:
         """Whether it is approved and its window was closed at the last look; `next_attempt_at` is when that opens."""
         return self.state is State.APPROVED and self.problem == WINDOW_CLOSED

@@ -66,8 +66,13 @@ class Retagging:
         if rebuild.target == next(iter(line.versions.values())):
             if present and present.rollback:
                 await self._store.lift_hold(present, replace(entry, action="release", comment=present.reason))
-        elif present is None or present.rollback != rebuild.id:
+        elif not present or not (present.rollback == rebuild.id or _keeps(present)):
             reason = f"rolled back to {rebuild.version}" + (f": {rebuild.reason}" if rebuild.reason else "")
             by = rebuild.votes[-1].person
             hold = Hold(image=rebuild.image, kind=HoldKind.HOLD, by=by, at=now, reason=reason, rollback=rebuild.id)
             await self._store.set_hold(hold, replace(entry, actor=by, comment=reason))
+
+
+def _keeps(hold: Hold) -> bool:
+    """Whether a hold that a person set keeps the tags where they are already, until a person releases it."""
+    return hold.kind is HoldKind.HOLD and hold.until is None and not hold.rollback

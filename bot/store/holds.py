@@ -26,12 +26,15 @@ class Holds(Database):
             await _hold_changed(connection, audit)
 
     async def lift_hold(self, hold: Hold, audit: AuditEntry) -> bool:
-        where = (t.holds.c.image == hold.image, t.holds.c.body == encode(hold))
+        of_image = t.holds.c.image == hold.image
         async with self._write() as connection:
-            lifted = await connection.execute(delete(t.holds).where(*where))
-            if lifted.rowcount == 1:
-                await _hold_changed(connection, audit)
-            return lifted.rowcount == 1
+            # Holds are compared and not their bytes, which an earlier version may have written without some fields.
+            row = (await connection.execute(select(t.holds.c.body).where(of_image).with_for_update())).first()
+            if row is None or decode(row.body, Hold) != hold:
+                return False
+            await connection.execute(delete(t.holds).where(of_image))
+            await _hold_changed(connection, audit)
+        return True
 
 
 async def _hold_changed(connection: AsyncConnection, audit: AuditEntry) -> None:

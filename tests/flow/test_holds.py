@@ -181,3 +181,12 @@ async def test_what_makes_no_sense_is_answered(bot: Bot, text: str, told: str) -
     answer = await bot.teams.channel().ask(text)
     assert told in answer.text
     assert await bot.app.store.holds() == {}
+
+
+async def test_only_a_question_about_the_base_is_put_off(bot: Bot) -> None:
+    """What a person asked for stays asked for: the answer says so, nothing is snoozed, and there is no such button."""
+    await bot.teams.channel().say("rebuild dotnet-sdk-6 we need it", NESTOR)
+    answer = await bot.teams.channel().ask("snooze dotnet-sdk-6 3d", ALEX)
+    assert "Only the question about a new base can be put off. Reject " in answer.text
+    assert await bot.app.store.holds() == {}
+    assert "Snooze…" not in (await bot.teams.channel().ask("status dotnet-sdk-6")).buttons

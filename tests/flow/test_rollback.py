@@ -394,3 +394,16 @@ async def test_a_tag_that_the_pipeline_left_behind_does_not_mislead(bot: Bot) ->
     await bot.teams.channel().say(f"rollback {SDK}")
     await done(bot, "1.4.0")
     assert are_at(bot, "1.4.0")
+
+
+async def test_a_hold_that_somebody_set_outlives_a_rollback(bot: Bot) -> None:
+    """The rollback needs no hold of its own then, and the way back to the newest version does not end it."""
+    publish(bot, "1.4.0")
+    await bot.teams.channel().say(f"hold {SDK} waits for the auditors", MEGAN)
+    await bot.teams.channel().say(f"rollback {SDK} 1.3.0 broken")
+    await done(bot)
+    await bot.teams.channel().say(f"rollback {SDK} 1.4.0 mended")
+    await bot.teams.until_shown(f"{SDK} · moved on to 1.4.0")
+    hold = await bot.app.store.hold(SDK)
+    assert hold is not None
+    assert (hold.by.name, hold.reason) == ("Megan Bowen", "waits for the auditors")

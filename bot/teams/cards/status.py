@@ -39,7 +39,8 @@ def status_card(status: ImageStatus, *, next_check: datetime | None, now: dateti
     if status.hold:
         body.append(hold_line(status.hold))
     body.append(FactSet(facts=_facts(status, next_check, now), spacing="Small"))
-    stop = [] if status.hold else [action_set(snooze(image.name) if status.open else None, hold(image.name))]
+    asks = status.open is not None and status.open.asks_about_base
+    stop = [] if status.hold else [action_set(snooze(image.name) if asks else None, hold(image.name))]
     links = cve_lines(verdict.news) if verdict else []
     timed = rules(image, next_check, now)
     hidden, why = details(image.name, *_details(status, now), *timed, *stop, links=links)
