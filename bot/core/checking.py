@@ -163,13 +163,15 @@ class CheckService:
             return present
         if verdict.status is Status.FRESH:
             if present and present.cause not in (Cause.REQUESTED, Cause.ROLLBACK):
-                await self._close_needless(present, verdict)
+                await self._close(present, f"{verdict.version_tag} is built from the current base")
             return None
         if await self._stopped(verdict):
             return present
         if present and await self._is_for(present, verdict):
             return present
-        if present is None and (image.mode is Mode.NOTIFY or await self._rejected(verdict)):
+        if image.mode is Mode.NOTIFY or await self._rejected(verdict):
+            if present:
+                await self._close(present, "the base moved again, to one that is not asked for")
             return None
         if present is None and (tried := await self._just_tried(verdict)):
             return tried
@@ -217,7 +219,7 @@ class CheckService:
 
     async def _rejected(self, verdict: Verdict) -> bool:
         rejected = await self._store.rejected(verdict.name)
-        return rejected is not None and rejected.new_digest is not None and await self._is_for(rejected, verdict)
+        return verdict.current_digest in rejected or (bool(rejected) and await self._is_still(rejected[0], verdict))
 
     async def _just_tried(self, verdict: Verdict) -> Rebuild | None:
         """The rebuild of this base that failed or was cancelled a short while ago: its card has the Retry."""
@@ -233,8 +235,7 @@ class CheckService:
                 return newest
         return None
 
-    async def _close_needless(self, present: Rebuild, verdict: Verdict) -> None:
-        reason = f"{verdict.version_tag} is built from the current base"
+    async def _close(self, present: Rebuild, reason: str) -> None:
         closed = replace(present.move(State.SUPERSEDED, self._clock.now()), ended_reason=reason)
         await self._store.save_rebuild(closed, system_entry(present, closed, "supersede", self._clock))
 

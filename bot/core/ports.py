@@ -179,8 +179,8 @@ class Store(Protocol):
     async def succeeded(self, since: datetime) -> list[Rebuild]:
         """The rebuilds that ended in ECR since then, in no order; also some earlier ones."""
 
-    async def rejected(self, image: str) -> Rebuild | None:
-        """The newest rebuild of this image for one digest of the base that a person rejected."""
+    async def rejected(self, image: str) -> list[Digest]:
+        """The digests of its base that people rejected for this image, the latest decision first."""
 
     async def hold(self, image: str) -> Hold | None:
         """What stops the image, also when its time is over and nobody has noticed yet."""

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.conversations import Subject
+from bot.core.images import Digest
 from bot.core.rebuilds import AuditEntry, Rebuild, State
 from bot.errors import Conflict
 from bot.store import tables as t
@@ -85,11 +86,11 @@ class Rebuilds(Database):
         where = (columns.state == State.SUCCEEDED, columns.created_at >= since - LONGEST_LIFE)
         return await self._all(select(columns.body).where(*where))
 
-    async def rejected(self, image: str) -> Rebuild | None:
+    async def rejected(self, image: str) -> list[Digest]:
         columns = t.rebuilds.c
         rejected = (columns.state == State.REJECTED, columns.new_digest.is_not(None))
-        query = select(columns.body).where(columns.image == image, *rejected)
-        return await self._one(query.order_by(columns.created_at.desc()).limit(1))
+        query = select(columns.new_digest).where(columns.image == image, *rejected)
+        return [Digest(row.new_digest) for row in await self._rows(query.order_by(columns.created_at.desc()))]
 
     async def _one(self, query: Select[Any]) -> Rebuild | None:
         found = await self._all(query)

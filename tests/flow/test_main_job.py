@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 from tests.conftest import Bot, StartBot
 from tests.peers.teams import ALEX, MEGAN, NESTOR, actions
@@ -135,6 +136,30 @@ async def test_a_rejected_digest_is_not_asked_for_again(bot: Bot) -> None:
     await bot.next_week()
     third = await bot.teams.until(lambda: len(bot.teams.messages) == 3 and bot.teams.messages[2], "the one after")
     assert "Approve" in third.buttons
+
+
+async def test_no_rejected_digest_is_asked_for_again(bot: Bot) -> None:
+    """Two were rejected and a third is asked about when the tag goes back to the first: the question is withdrawn."""
+    image, channel = bot.world.catalog[SDK], bot.teams.channel()
+    assert image.base is not None
+    first = bot.move_base(SDK)
+
+    def posted(number: int) -> bool:
+        return len(bot.teams.messages) > number
+
+    for number in range(2):
+        await bot.next_week()
+        await bot.teams.until(partial(posted, number), "the next summary")
+        await channel.press(bot.teams.messages[number], "Reject…", reason="breaks our proxy")
+        bot.move_base(SDK)
+    await bot.next_week()
+    asked = await bot.teams.until_shown(SDK, "waits for approval")
+    bot.world.registry.move(image.base.repository, str(image.base.tag), first)
+    await channel.say("check")
+    await bot.teams.until(lambda: "one that is not asked for" in asked.visible, "the question is withdrawn")
+    last = await bot.teams.until_shown(SDK, "This base was rejected")
+    assert "Approve" not in last.buttons
+    assert await bot.app.store.open_rebuild(SDK) is None
 
 
 async def test_an_old_button_is_answered_with_the_present_state(bot: Bot) -> None:
