@@ -33,6 +33,7 @@ from bot.core.images import Digest
 from bot.core.losses import Losses
 from bot.core.meaning import Meaning
 from bot.core.order import Order
+from bot.core.pages import Page
 from bot.core.ports import Clock, DocumentCache, PageCache
 from bot.core.progress import Progress
 from bot.core.queueing import Queueing
@@ -121,16 +122,23 @@ async def open_audit(settings: Settings) -> AsyncIterator[Audit]:
 
 
 class _Memory:
-    """A document cache for one command."""
+    """The caches of documents and pages for one command."""
 
     def __init__(self) -> None:
         self._documents: dict[Digest, bytes] = {}
+        self._pages: dict[str, Page] = {}
 
     async def get(self, digest: Digest) -> bytes | None:
         return self._documents.get(digest)
 
     async def put(self, digest: Digest, content: bytes) -> None:
         self._documents[digest] = content
+
+    async def page(self, url: str) -> Page | None:
+        return self._pages.get(url)
+
+    async def keep_page(self, page: Page) -> None:
+        self._pages[page.url] = page
 
 
 @asynccontextmanager
@@ -146,13 +154,15 @@ async def _sources(settings: Settings, cache: DocumentCache) -> AsyncIterator[tu
 
 
 @asynccontextmanager
-async def _releases(settings: Settings, pages: PageCache, clock: Clock) -> AsyncIterator[DotnetReleases | None]:
-    """Microsoft's release metadata, None when the settings switch it off."""
+async def open_releases(
+    settings: Settings, pages: PageCache | None = None, clock: Clock | None = None
+) -> AsyncIterator[DotnetReleases | None]:
+    """Microsoft's release metadata, None when the settings switch it off. Without `pages` for one command."""
     if not settings.release_metadata_url:
         yield None
         return
     async with open_session(RELEASE_LIMITS) as session:
-        yield DotnetReleases(session, pages, clock, url=settings.release_metadata_url)
+        yield DotnetReleases(session, pages or _Memory(), clock or SystemClock(), url=settings.release_metadata_url)
 
 
 @asynccontextmanager
@@ -180,7 +190,7 @@ async def open_app(
 
         wakes = Wakes()
         checker = Checker(catalog, registry, repository)
-        releases = await stack.enter_async_context(_releases(settings, store, clock))
+        releases = await stack.enter_async_context(open_releases(settings, store, clock))
         meaning = Meaning(catalog, checker, registry, releases, clock)
         hosts = settings.allowed_service_hosts + (("127.0.0.1", "localhost") if settings.allow_anonymous else ())
         connectors = Connectors(session, tokens, hosts)

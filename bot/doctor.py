@@ -8,9 +8,11 @@ from typing import Any
 
 import aiohttp
 
-from bot.app import open_checker, open_login
+from bot import hook_setup
+from bot.app import open_checker, open_login, open_releases
 from bot.catalog import Catalog, load
 from bot.clients.azure_pipelines import AzurePipelines
+from bot.clients.dotnet_releases import DotnetReleases
 from bot.clients.ecr_events import EcrEvents
 from bot.config import Settings, read
 from bot.core.checker import Checker
@@ -66,6 +68,10 @@ async def _look_at_peers(doctor: "_Doctor", settings: Settings, catalog: Catalog
             events = EcrEvents(settings.ecr_events_queue_url)
             stack.push_async_callback(events.close)
             looks["events of ECR"] = partial(_events, events)
+        if settings.hook_secret.get_secret_value() and settings.azure_devops_url:
+            looks["service hooks"] = partial(hook_setup.summary, settings, catalog)
+        if releases := await stack.enter_async_context(open_releases(settings)):
+            looks["release metadata"] = partial(_releases, releases)
         await doctor.look(looks)
 
 
@@ -120,3 +126,7 @@ async def _pipeline(pipelines: AzurePipelines, pipeline: PipelineReference) -> s
 
 async def _events(events: EcrEvents) -> str:
     return f"messages in the queue: about {await events.waiting()}"
+
+
+async def _releases(releases: DotnetReleases) -> str:
+    return f"{await releases.look()} versions of .NET"

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from bot.catalog import load
+from bot.catalog import Catalog, load
 from bot.clients.azure_hooks import EVENTS, AzureHooks, Subscription
 from bot.config import PREFIX, Settings
 from bot.core.hosts import is_loopback
-from bot.errors import ConfigError
+from bot.errors import ConfigError, PeerRefused
 from bot.web.azure_devops_hooks import PATH
 
 
@@ -37,6 +37,26 @@ async def status(settings: Settings, url: str) -> tuple[list[str], bool]:
     states = {name: _states([each for each in found if each.project_id == id_]) for name, id_ in project_ids.items()}
     lines = [f"{state:18} {name}: {event}" for name, events in states.items() for event, state in events.items()]
     return lines, all(state == "enabled" for events in states.values() for state in events.values())
+
+
+async def summary(settings: Settings, catalog: Catalog) -> str:
+    """Who is told of everything, in one line. Raises ConfigError when nobody is, PeerError."""
+    async with _open(settings) as hooks:
+        project_ids = await hooks.project_ids([image.pipeline for image in catalog.values()])
+        try:
+            found = await hooks.everybodys()
+        except PeerRefused as error:
+            return f"the password is set; this token may not see the subscriptions ({error})"
+    told: dict[str, set[tuple[str, str]]] = {}
+    for each in found:
+        host, path = each.place
+        if path.endswith(PATH) and each.status == "enabled":
+            told.setdefault(host, set()).add((each.project_id, each.event_type))
+    wanted = {(project_id, event) for project_id in project_ids.values() for event in EVENTS}
+    hosts = sorted(host for host, events in told.items() if wanted <= events)
+    if not hosts:
+        raise ConfigError(["no address is told of all events; `shipshape hooks install` subscribes and mends"])
+    return f"all events are told to {', '.join(hosts)}"
 
 
 async def remove(settings: Settings, url: str) -> list[str]:

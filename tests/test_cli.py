@@ -259,6 +259,7 @@ async def test_doctor_finds_all_well(world: LocalWorld, env: Environment) -> Non
         "ok    pipeline 12 of platform-images",
         "ok    pipeline 13 of platform-images",
         "ok    pipeline 7 of platform-images",
+        "ok    release metadata",
     ]
     assert f"ok    ECR of {SDK}: {SDK_TAG}-1.3.0" in done.out
     assert world.azure.runs.all == {}
@@ -293,8 +294,37 @@ async def test_doctor_looks_at_the_queue_of_events(world: LocalWorld, env: Envir
         shipshape("doctor", env={**env, "SHIPSHAPE_ECR_EVENTS_QUEUE_URL": queue_url}),
         shipshape("doctor", env={**env, "SHIPSHAPE_ECR_EVENTS_QUEUE_URL": f"{queue_url}-misspelt"}),
     )
-    assert (well.code, well.out.splitlines()[-1]) == (0, "ok    events of ECR: messages in the queue: about 1")
-    assert (ill.code, ill.out.splitlines()[-1]) == (1, "FAIL  events of ECR: SQS has no queue ecr-events-misspelt")
+    assert (well.code, well.out.splitlines()[-2]) == (0, "ok    events of ECR: messages in the queue: about 1")
+    assert (ill.code, ill.out.splitlines()[-2]) == (1, "FAIL  events of ECR: SQS has no queue ecr-events-misspelt")
+
+
+async def test_doctor_looks_at_the_service_hooks(world: LocalWorld, env: Environment) -> None:
+    """With a password set somebody has to be told of all events; a token that may not see that is no failure."""
+    env = {**env, "SHIPSHAPE_HOOK_SECRET": "correct horse battery staple"}
+    nobody = await shipshape("doctor", env=env)
+    told = "FAIL  service hooks: no address is told of all events; `shipshape hooks install` subscribes and mends"
+    assert (nobody.code, nobody.out.splitlines()[-2]) == (1, told)
+    await shipshape("hooks", "install", "--url", "https://shipshape.contoso.com/api/hooks/azure-devops", env=env)
+    well = await shipshape("doctor", env=env)
+    told = "ok    service hooks: all events are told to shipshape.contoso.com"
+    assert (well.code, well.out.splitlines()[-2]) == (0, told)
+    next(iter(world.azure.hooks.subscriptions.values())).status = "disabledBySystem"
+    assert (await shipshape("doctor", env=env)).code == 1
+    world.azure.fail_next("GET", "/hooks/subscriptions", 403)
+    unseen = await shipshape("doctor", env=env)
+    assert (unseen.code, "this token may not see the subscriptions" in unseen.out) == (0, True)
+
+
+async def test_doctor_looks_at_the_release_metadata(world: LocalWorld, env: Environment) -> None:
+    """Whether it can be had and read now, with the reason; nothing where it is switched off."""
+    well = await shipshape("doctor", env=env)
+    assert well.out.splitlines()[-1] == f"ok    release metadata: {len(world.releases.channels)} versions of .NET"
+    world.releases.failure = answering(404)
+    ill = await shipshape("doctor", env=env)
+    assert ill.code == 1
+    assert ill.out.splitlines()[-1].startswith("FAIL  release metadata: 127.0.0.1 (")
+    off = await shipshape("doctor", env={**env, "SHIPSHAPE_RELEASE_METADATA_URL": "off"})
+    assert (off.code, "release metadata" in off.out) == (0, False)
 
 
 async def test_doctor_of_settings_and_catalog(bare: Environment, tmp_path: Path) -> None:

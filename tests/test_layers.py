@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "config": {"core", "errors"},
     "core": {"errors"},
     "demo": {"catalog", "clients", "config", "core", "errors"},
-    "doctor": {"app", "catalog", "clients", "config", "core", "errors", "store"},
+    "doctor": {"app", "catalog", "clients", "config", "core", "errors", "hook_setup", "store"},
     "errors": set(),
     "hook_setup": {"catalog", "clients", "config", "core", "errors", "web"},
     "logs": set(),

@@ -33,6 +33,11 @@ class Subscription:
     url: str
     status: str
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Host and path of where it tells."""
+        return _place(self.url)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
@@ -72,10 +77,14 @@ class AzureHooks:
 
     async def subscriptions(self, url: str) -> list[Subscription]:
         """Those that tell us at this address."""
+        return [each for each in await self.everybodys() if each.place == _place(url)]
+
+    async def everybodys(self) -> list[Subscription]:
+        """All web hooks of the organization, ours and those of others."""
         found = await self._organization.call(
             lambda: self._hooks.list_subscriptions(consumer_id="webHooks", consumer_action_id="httpRequest")
         )
-        return [each for each in map(_subscription, found or []) if _place(each.url) == _place(url)]
+        return list(map(_subscription, found or []))
 
     async def install(self, project_ids: Collection[str], url: str, secret: str) -> Installed:
         """Have each project tell of all events, once. What is there is set anew: address, password, and enabled."""
@@ -137,7 +146,7 @@ def _subscription(found: Any) -> Subscription:
     )
 
 
-def _place(url: str) -> tuple[str | None, str]:
+def _place(url: str) -> tuple[str, str]:
     """Host and path: whether it is https, and which port it names, may have to be mended."""
     parts = urlsplit(url)
-    return parts.hostname, parts.path.rstrip("/")
+    return parts.hostname or "", parts.path.rstrip("/")

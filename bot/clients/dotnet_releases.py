@@ -101,6 +101,7 @@ class DotnetReleases:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._url, self._pages, self._clock = URL(url), pages, clock
+        self._index = self._url / "releases-index.json"
         self._http = HttpClient(session, lambda: None, limits=limits, sleep=sleep)
         self._shared = Shared[URL, Page | None]()
         self._read: dict[str, tuple[Page, BaseModel]] = {}
@@ -113,8 +114,12 @@ class DotnetReleases:
 
     async def ends(self) -> Mapping[str, date]:
         """The last day of support for each version of which it is known."""
-        index = await self._get(self._url / "releases-index.json", _Index)
+        index = await self._get(self._index, _Index)
         return {channel.version: channel.ends for channel in index.channels if channel.ends} if index else {}
+
+    async def look(self) -> int:
+        """How many versions of .NET the index names at this moment. Raises PeerError."""
+        return len(self._parsed(await self._fetch(self._index, None, self._clock.now()), _Index).channels)
 
     async def _get(self, url: URL, kind: type[_Page]) -> _Page | None:
         page = await self._shared.get(url, partial(self._current, url, kind))
