@@ -118,6 +118,16 @@ async def test_what_was_read_stays_while_the_server_is_no_good(
     assert await releases.notes("8.0") == before
 
 
+async def test_a_link_leads_where_we_say(server: LocalReleases, releases: DotnetReleases) -> None:
+    """The page of a vulnerability is found by its number; neither another address nor a strange id is a link."""
+    cves = [{"cve-id": id_, "cve-url": "https://evil.example/"} for id_ in ("CVE-2024-43483", "CVE-1&x=CVE-2024-1")]
+    notes = {"releases": [{"security": True, "runtime": {"version": "8.0.21"}, "cve-list": cves}]}
+    server.failure = answering(200, body=json.dumps(notes).encode())
+    found = await releases.notes("8.0")
+    assert found
+    assert [cve.url for cve in found[0].cves] == ["https://www.cve.org/CVERecord?id=CVE-2024-43483"]
+
+
 def test_versions_compare_as_numbers_and_across_previews() -> None:
     """10 comes after 9, a release after its preview, and a step back or to another version claims nothing."""
     notes = [Release(version=version, security=version == "8.0.10") for version in ("8.0.9", "8.0.10", "8.0.0-rc.2")]

@@ -33,8 +33,8 @@ PAGE_LIMIT = 16 * 2**20  # bytes; the largest page is below three million
 REFRESH = timedelta(hours=6)
 TRY_AGAIN = timedelta(minutes=10)  # after a failure
 LONGEST_ETAG = 256
-CVE = re.compile(r"CVE-\d{4}-\d{4,10}")
-WEB_PAGE = re.compile(r"https://[!-~]{1,120}")
+CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,10}")
+CVE_PAGE = "https://www.cve.org/CVERecord?id="  # the address in the metadata is text of others, and an old one
 
 _Name = Annotated[str, Field(max_length=64)]
 
@@ -54,10 +54,6 @@ class _Index(_Model):
 
 class _Cve(_Model):
     id: str = Field(alias="cve-id")
-    url: str = Field("", alias="cve-url")
-
-    def value(self) -> Cve:
-        return Cve(id=self.id, url=self.url if WEB_PAGE.fullmatch(self.url) else "")
 
 
 class _Runtime(_Model):
@@ -73,7 +69,8 @@ class _Release(_Model):
         """None for a release of the SDK alone."""
         if self.runtime is None:
             return None
-        cves = tuple(cve.value() for cve in self.cves or () if CVE.fullmatch(cve.id))
+        ids = [cve.id for cve in self.cves or () if CVE.fullmatch(cve.id)]
+        cves = tuple(Cve(id=id_, url=f"{CVE_PAGE}{id_}") for id_ in ids)
         return Release(version=self.runtime.version, security=self.security, cves=cves)
 
 

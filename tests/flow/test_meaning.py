@@ -64,7 +64,7 @@ async def test_the_question_names_release_and_fixes_before_anybody_approves(info
         summary = await bot.teams.until_shown(SDK, "waits for approval", SECURITY)
         assert "CVE-2024-43484" not in summary.visible
         assert "CVE-2024-43484" in summary.text
-        assert "https://cve.mitre.org/cgi-bin/cvename.cgi?name=CVE-2024-43484" in links(summary)
+        assert "https://www.cve.org/CVERecord?id=CVE-2024-43484" in links(summary)
         assert summary.activity["summary"] == f"{SDK}: security update waits for approval"
         pending = await bot.teams.personal(ALEX).ask("pending")
         status = await bot.teams.personal(ALEX).ask(f"status {SDK}")
