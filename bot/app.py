@@ -109,9 +109,17 @@ class App:
 
 @asynccontextmanager
 async def open_checker(settings: Settings, catalog: Catalog) -> AsyncIterator[Checker]:
-    """What looks at registries and ECR; all that `shipshape check` needs."""
+    """What looks at registries and ECR."""
     async with _sources(settings, _Memory()) as (registry, repository):
         yield Checker(catalog, registry, repository)
+
+
+@asynccontextmanager
+async def open_check(settings: Settings, catalog: Catalog) -> AsyncIterator[tuple[Checker, Meaning]]:
+    """What looks at registries and ECR, and what tells the meaning of it; all that `shipshape check` needs."""
+    async with _sources(settings, _Memory()) as (registry, repository), open_releases(settings) as releases:
+        checker = Checker(catalog, registry, repository)
+        yield checker, Meaning(catalog, checker, registry, releases, SystemClock())
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bot.config import Settings
     from bot.core.checks import Verdict
     from bot.core.images import PlatformImage
+    from bot.core.support import Support
 
 app = typer.Typer(
     help="Keeps platform images on fresh base images, from a Teams chat.",
@@ -104,14 +105,16 @@ def check(
     settings = _settings()
     catalog = _catalog(settings)
     chosen = [_image(catalog, name) for name in images or catalog]
-    verdicts, requests = _run(lambda: _look(settings, catalog, chosen))
+    verdicts, requests = _run(lambda: _look(settings, catalog, chosen, explained=not as_json))
     rows = [_row(verdict, catalog[verdict.name], dry_run) for verdict in verdicts]
+    now = datetime.now(UTC)
     report = {
-        "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checked_at": now.isoformat(timespec="seconds"),
         "images": rows,
         "requests": {"registry": requests.registry, "ecr": requests.ecr},
     }
-    print(json.dumps(report) if as_json else "\n".join(map(_line, rows)))
+    lines = (_line(row, verdict.support, now.date()) for row, verdict in zip(rows, verdicts, strict=True))
+    print(json.dumps(report) if as_json else "\n".join(lines))
     found = {verdict.status for verdict in verdicts}
     if Status.UNKNOWN in found:
         raise typer.Exit(EXIT_UNKNOWN)
@@ -222,11 +225,12 @@ def remove_hooks(url: HookUrl) -> None:
     print("\n".join(_run(lambda: remove(settings, url))))
 
 
-async def _look(settings: "Settings", catalog: "Catalog", images: "list[PlatformImage]") -> Any:
-    from bot.app import open_checker
+async def _look(settings: "Settings", catalog: "Catalog", images: "list[PlatformImage]", *, explained: bool) -> Any:
+    from bot.app import open_check
 
-    async with open_checker(settings, catalog) as checker:
-        return await checker.check(images)
+    async with open_check(settings, catalog) as (checker, meaning):
+        verdicts, requests = await checker.check(images)
+        return await meaning.explain(verdicts) if explained else verdicts, requests
 
 
 async def _next_tag(settings: "Settings", catalog: "Catalog", image: "PlatformImage", new_base: bool | None) -> str:
@@ -253,10 +257,13 @@ def _row(verdict: "Verdict", image: "PlatformImage", dry_run: bool) -> dict[str,
     return row
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: dict[str, Any], support: "Support | None", today: date) -> str:
     digests = " → ".join((row[key] or "?")[7:19] or "?" for key in ("recorded_digest", "current_digest"))
+    over = f"; out of support since {support.ends}" if support and support.is_over(today) else ""
     would = f"  would: {row['would']}" if "would" in row else ""
-    return f"{row['name']:24} {row['status']:8} {row['version_tag'] or '-':28} {digests:28} {row['reason']}{would}"
+    return (
+        f"{row['name']:24} {row['status']:8} {row['version_tag'] or '-':28} {digests:28} {row['reason']}{over}{would}"
+    )
 
 
 def _settings() -> "Settings":

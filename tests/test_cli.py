@@ -134,6 +134,18 @@ async def test_check_of_fresh_images(world: LocalWorld, env: Environment) -> Non
     assert report["requests"]["ecr"] > 0
 
 
+async def test_check_tells_people_what_is_out_of_support(world: LocalWorld, env: Environment) -> None:
+    """A line of an image out of support never just says fresh; without release metadata nothing is claimed."""
+    told, unknown = await asyncio.gather(
+        shipshape("check", SDK, env=env),
+        shipshape("check", SDK, env={**env, "SHIPSHAPE_RELEASE_METADATA_URL": "off"}),
+    )
+    assert (told.code, unknown.code) == (0, 0)
+    assert "fresh" in told.out
+    assert told.out.endswith("built from the current base; out of support since 2024-11-12\n")
+    assert unknown.out.endswith("built from the current base\n")
+
+
 async def test_check_of_a_stale_image(world: LocalWorld, env: Environment) -> None:
     """Something stale: exit 10, both digests; one image named is the only one looked at."""
     before = world.base_digest(world.catalog[SDK])
@@ -183,7 +195,9 @@ async def test_dry_run_tells_and_does_nothing(
     (new,) = as_json.json["images"]
     assert (new["status"], new["version_tag"], new["recorded_digest"]) == ("unbuilt", None, None)
     assert new["would"] == "ask"
-    line = r"new +unbuilt +- +\? → [0-9a-f]{12} +no version of v1 is in new/one yet  would: ask"
+    line = (
+        r"new +unbuilt +- +\? → [0-9a-f]{12} +no version of v1 is in new/one yet; out of support since \S+  would: ask"
+    )
     assert re.fullmatch(line, as_text.out.splitlines()[-1])
     assert world.azure.runs.all == {}
     assert not (tmp_path / "shipshape.db").exists()
