@@ -454,6 +454,10 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
     "status unknown": lambda: status_card_of(UNKNOWN),
     "status unbuilt": lambda: status_card_of(UNBUILT),
     "check on hold": lambda: check_of(verdict(), rebuilds=[rebuild(State.SUPERSEDED)], holds={"dotnet-sdk-6": hold()}),
+    "check row that waits for a rollback": lambda: check_of(verdict(), rebuilds=[rollback()]),
+    "check row that somebody asked for": lambda: check_of(
+        verdict(), rebuilds=[rebuild(cause=Cause.REQUESTED, requested_by=MEGAN, new_digest=None, reason="we need it")]
+    ),
     "check all fresh, one on hold": lambda: check_of(FRESH, holds={FRESH.name: hold()}),
     "rebuild on hold": lambda: rebuild_card(rebuild(State.RUNNING), platform_image(), hold=hold(), now=NOW),
     "status on hold": lambda: status_card_of(verdict(), hold=hold()),
@@ -469,6 +473,9 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
         pending_card([rebuild()], audience=AUDIENCES["everybody"], links={"k7m2pq9x": RUN_URL}, now=NOW)
     ),
     "history": lambda: history_of([rebuild(state) for state in State], older=True),
+    "history on hold": lambda: history_card(
+        HistoryPage(rebuilds=(rollback(State.SUCCEEDED),), newest=True, older=False, hold=hold()), name="dotnet-sdk-6"
+    ),
     "history of all": lambda: history_of([rebuild(state) for state in State], name=None),
     "no history": lambda: history_of([]),
     "older history": lambda: history_of([rebuild(state) for state in State], newest=False, older=True),

@@ -5,9 +5,8 @@ from bot.core.rebuilds import AuditEntry, Rebuild
 
 
 def system_entry(old: Rebuild | None, new: Rebuild, action: str, clock: Clock) -> AuditEntry:
-    """The row for a change that the bot itself made. A rollback is about digests of the image, not of its base."""
-    moved = new.moves[0].old if new.moves else None
-    old_digest, new_digest = (moved, new.target) if new.is_rollback else (new.old_digest, new.new_digest)
+    """The row for a change that the bot itself made."""
+    old_digest, new_digest = new.digests
     return AuditEntry(
         at=clock.now(),
         actor=None,

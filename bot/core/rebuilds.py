@@ -265,6 +265,13 @@ class Rebuild:
         return self.cause is Cause.ROLLBACK
 
     @property
+    def digests(self) -> tuple[Digest | None, Digest | None]:
+        """From what to what: of its base, or for a rollback of the image itself."""
+        if self.is_rollback:
+            return (self.moves[0].old if self.moves else None), self.target
+        return self.old_digest, self.new_digest
+
+    @property
     def goes_on(self) -> bool:
         """Whether this rollback leads to a newer version than the one in use: the way back from a rollback."""
         old, new = Version.parse(version_in(self.previous_tag)), Version.parse(self.version)

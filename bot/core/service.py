@@ -68,11 +68,15 @@ class ImageStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPage:
-    """Rebuilds, newest first. `newest` when there are no newer ones, `older` when there are older ones."""
+    """Rebuilds, newest first. `newest` when there are no newer ones, `older` when there are older ones.
+
+    `hold` is what stops the image now, where the page is of one.
+    """
 
     rebuilds: tuple[Rebuild, ...]
     newest: bool
     older: bool
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -530,7 +534,10 @@ class Service:
         last = await self.find(before) if before else None
         found = await self._store.history(image, HISTORY + 1, before=last, skip=(page - 1) * HISTORY)
         return HistoryPage(
-            rebuilds=tuple(found[:HISTORY]), newest=last is None and page == 1, older=len(found) > HISTORY
+            rebuilds=tuple(found[:HISTORY]),
+            newest=last is None and page == 1,
+            older=len(found) > HISTORY,
+            hold=await self.hold(image) if image else None,
         )
 
 

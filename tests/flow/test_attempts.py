@@ -10,7 +10,7 @@ from bot.core.rebuilds import State
 from bot.demo.azure_devops import close_after
 from tests.conftest import CATALOG, Bot, StartBot
 from tests.flow.test_approvers import TEAM, installed, question, rules
-from tests.flow.test_order import CHILD, ORDER, PARENT, parent_is_approved
+from tests.flow.test_order import CHILD, ORDER, PARENT, TWO, parent_is_approved
 from tests.peers.teams import ALEX, MEGAN, NESTOR, USERS
 
 SDK, ASPNET = "dotnet-sdk-6", "dotnet-aspnet-8"
@@ -196,3 +196,62 @@ async def test_everything_can_be_called_all(bot: Bot) -> None:
     place = bot.teams.personal(ALEX)
     assert "told about failures of all images from" in (await place.ask("subscribe all failures")).text
     assert "told about nothing from" in (await place.ask("unsubscribe all")).text
+
+
+async def test_a_row_of_a_check_asks_what_its_question_is_about(bot: Bot) -> None:
+    """Where a rollback waits, the summary tells which tags would move; and that a wish is for any base."""
+    image = bot.world.catalog[SDK]
+    bot.world.publish(image, f"{image.tag}-1.4.0", bot.world.base_digest(image))
+    await bot.teams.personal(NESTOR).say(f"rollback {SDK} breaks our proxy")
+    await bot.teams.personal(NESTOR).say(f"rebuild {ASPNET} we need it")
+    bot.move_base(ASPNET)
+    newest = bot.move_base(SDK)
+    await bot.teams.channel().say("check")
+    summary = await bot.teams.until_shown("Check · ", SDK, ASPNET)
+    assert "Move 6.0-bullseye-slim, 6.0, latest from 1.4.0 back to 1.3.0 · no build" in summary.visible
+    assert newest.short not in summary.visible
+    assert "for whatever the base is when it begins." in summary.visible
+
+
+async def test_what_nobody_approved_by_digest_is_not_said_to_be(bot: Bot) -> None:
+    """A rebuild by hand takes the base as it is, so its card does not claim that this one was approved."""
+    await bot.teams.channel().say(f"rebuild {SDK}")
+    card = await bot.teams.until_shown(f"{SDK} · in ECR as")
+    assert "Built from base " in card.visible
+    assert "as approved" not in card.text
+
+
+async def test_history_tells_rollbacks_and_holds(bot: Bot) -> None:
+    """A rollback with the digests that it moved between, and the hold that keeps the image there."""
+    image = bot.world.catalog[SDK]
+    bot.world.publish(image, f"{image.tag}-1.4.0", bot.world.base_digest(image))
+    tags = bot.world.registry.storage.tags(f"{image.registry_id}/{image.repository}")
+    old, new = tags[f"{image.tag}-1.4.0"], tags[f"{image.tag}-1.3.0"]
+    await bot.teams.channel().say(f"rollback {SDK} breaks our proxy")
+    await bot.teams.until_shown(f"{SDK} · rolled back to 1.3.0")
+    history = await bot.teams.channel().ask(f"history {SDK}")
+    assert f"{old.short}\xa0→\xa0{new.short}" in history.visible
+    assert "On hold by Alex Wilber since" in history.visible
+    assert "breaks our proxy" in history.visible
+
+
+@pytest.mark.parametrize("catalog_file", [ORDER], indirect=True)
+async def test_who_asked_for_a_child(bot: Bot) -> None:
+    """Not a check, but the rebuild of its parent."""
+    bot.script.gate.clear()
+    card = await parent_is_approved(bot)
+    await bot.teams.channel().press(card, "Approve")
+    history = await bot.teams.channel().ask(f"history {CHILD}")
+    assert "asked by the rebuild of its base image · approved by Alex Wilber" in history.visible
+
+
+@pytest.mark.parametrize("catalog_file", [ORDER, TWO], indirect=True, ids=["one child", "two children"])
+async def test_a_child_is_approved_with_a_comment(bot: Bot) -> None:
+    """The card of its parent has an input for it, whether it waits alone or among others."""
+    bot.script.gate.clear()
+    card = await parent_is_approved(bot)
+    await bot.teams.until(lambda: "Approve" in card.buttons, "the child is offered")
+    await bot.teams.channel().press(card, "Approve", MEGAN, comment="CHG-77")
+    rows = [row for row in await bot.app.store.audit_rows() if row["action"] == "approve"]
+    assert (rows[-1]["actor_name"], rows[-1]["comment"]) == ("Megan Bowen", "CHG-77")
+    assert rows[-1]["image"] != PARENT

@@ -14,7 +14,7 @@ from bot.core.conversations import Subject
 from bot.core.holds import Hold
 from bot.core.images import Mode, PlatformImage
 from bot.core.latency import Latencies
-from bot.core.rebuilds import ENDED, Rebuild, State
+from bot.core.rebuilds import ENDED, Cause, Rebuild, State
 from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
 from bot.teams.cards.card import (
     ROOM,
@@ -43,7 +43,8 @@ from bot.teams.cards.meaning import (
     support_toast,
     support_warnings,
 )
-from bot.teams.cards.states import FOUND, approvals, capital, decidable, digests, ending, row, standing
+from bot.teams.cards.rollback import moving
+from bot.teams.cards.states import FOUND, approvals, asked, capital, decidable, digests, ending, row, standing
 
 MOST_MENDED = 8
 ORDER = (Status.STALE, Status.UNBUILT, Status.UNKNOWN)
@@ -257,10 +258,14 @@ def _more_lines(finding: Finding) -> list[CardElement]:
     if rebuild and rebuild.state is not State.AWAITING_APPROVAL and not _is_stopped(finding):
         told = ending(rebuild) if rebuild.state in ENDED else rebuild.version_tag
         return [line(capital(told) if rebuild.state in ENDED else told, subtle=True)] if told else []
+    if rebuild and rebuild.is_rollback and not finding.hold:
+        return [line(*moving(rebuild)), *([line("Reason: ", rebuild.reason)] if rebuild.reason else [])]
     moved = digests(verdict.recorded_digest, verdict.current_digest) if verdict.recorded_digest else []
     lines = [line(*_since(verdict), subtle=True), *([line(*moved)] if moved else []), *news_lines(verdict.news)]
     if finding.hold:
         return [*lines, hold_line(finding.hold)]
+    if rebuild and rebuild.cause is Cause.REQUESTED:
+        lines.append(line(*asked(rebuild), ", for whatever the base is when it begins.", subtle=True))
     if rebuild and rebuild.reason:
         lines.append(line(capital(rebuild.reason), ".", subtle=True))
     return [*lines, *_silence(finding)]

@@ -9,10 +9,16 @@ from bot.core.conversations import Subject
 from bot.core.rebuilds import ENDED, Rebuild
 from bot.teams.cards.audience import Audience, view
 from bot.teams.cards.card import action_set, fitting, line, more
-from bot.teams.cards.decisions import approve, approve_all, reject, reject_all
+from bot.teams.cards.decisions import approve, approve_all, comment, reject, reject_all
 from bot.teams.cards.states import decidable, ending, row, standing
 
 ROWS_ROOM, FORMS_ROOM = 3_500, 5_000
+
+
+def remarks(children: Sequence[Rebuild], audience: Audience, now: datetime) -> list[CardElement]:
+    """What the Approve of a child that waits alone sends along; for behind *Why?*."""
+    waiting = [child for child in children if decidable(child, now) and audience.decides(child.image)]
+    return [comment(child) for child in waiting] if len(waiting) == 1 else []
 
 
 def family(parent: Rebuild, children: Sequence[Rebuild], audience: Audience, now: datetime) -> list[CardElement]:
@@ -42,7 +48,7 @@ def _several(parent: Rebuild, waiting: Sequence[Rebuild]) -> list[CardElement]:
     """All of them at once, or each behind a third button."""
     single: list[CardElement] = []
     for child in waiting:
-        decision = [line(child.image), action_set(approve(child), reject(child))]
+        decision = [comment(child), action_set(approve(child), reject(child))]
         single.append(Container(items=decision, spacing="Small"))
     hidden = Container(id=f"each.{parent.id}", items=fitting(single, FORMS_ROOM), is_visible=False)
     actions: list[Action] = [

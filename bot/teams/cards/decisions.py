@@ -16,7 +16,7 @@ def approve(rebuild: Rebuild) -> Action:
 
 def comment(rebuild: Rebuild) -> TextInput:
     """What Approve sends along; for behind *Why?*."""
-    return text_input("comment", rebuild.id, label="Comment for the approval")
+    return text_input("comment", rebuild.id, label=f"Comment for the approval of {rebuild.image}")
 
 
 def reject(rebuild: Rebuild) -> Action:

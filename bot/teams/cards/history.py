@@ -11,7 +11,8 @@ from bot.core.service import HistoryPage
 from bot.teams.cards.card import Card, button, card, fitting, heading, line, link, run
 from bot.teams.cards.decisions import roll_back
 from bot.teams.cards.formats import Safe, age, clean, duration, moment, plural
-from bot.teams.cards.states import approvers, capital, digests, ending, name_of, row, standing
+from bot.teams.cards.hold import hold_line
+from bot.teams.cards.states import approvers, asker, capital, digests, ending, row, standing
 
 LONGEST_REASON = 120
 MOST_VERSIONS = 8  # to choose from
@@ -31,7 +32,8 @@ def history_card(page: HistoryPage, *, name: str | None) -> Card:
         roll_back(name, _earlier(page.rebuilds)) if name and page.newest else None,
         button("Status", "status", target=name) if name else None,
     ]
-    return card(told, [heading(told), *rows], actions)
+    held = [hold_line(page.hold)] if page.hold else []
+    return card(told, [heading(told), *held, *rows], actions)
 
 
 def _earlier(rebuilds: Sequence[Rebuild]) -> list[str]:
@@ -52,9 +54,10 @@ def _title(page: HistoryPage) -> str:
 
 
 def _past(rebuild: Rebuild, *, named: bool) -> CardElement:
-    moved: list[str | TextRun] = [Safe(" · "), *digests(rebuild.old_digest, rebuild.new_digest)]
+    old, new = rebuild.digests
+    moved: list[str | TextRun] = [Safe(" · "), *digests(old, new)]
     first = row(rebuild.image if named else "", standing(rebuild))
-    second = line(*_facts(rebuild), *(moved if rebuild.new_digest else []), subtle=True, spacing="None")
+    second = line(*_facts(rebuild), *(moved if new else []), subtle=True, spacing="None")
     reason = capital(clean(ending(rebuild), LONGEST_REASON))
     third = [line(reason, subtle=True, spacing="None")] if reason else []
     return Container(items=[first, second, *third], spacing="Small")
@@ -66,7 +69,7 @@ def _facts(rebuild: Rebuild) -> list[str | TextRun]:
     version = rebuild.version_tag if rebuild.state is not State.SUCCEEDED else None  # which its outcome tells
     told = [
         moment(rebuild.ended_at or rebuild.created_at),
-        Safe(f"asked by {name_of(rebuild.requested_by) if rebuild.requested_by else 'a check'}"),
+        Safe(f"asked by {asker(rebuild)}"),
         Safe(f"approved by {who}" if who else ""),
         clean(version or ""),
         *_durations(rebuild),

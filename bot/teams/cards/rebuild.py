@@ -12,7 +12,7 @@ from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote, vers
 from bot.teams.cards import stage_approval
 from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
 from bot.teams.cards.card import Card, action_set, band, button, card, details, fitting, heading, line, link, run
-from bot.teams.cards.children import family
+from bot.teams.cards.children import family, remarks
 from bot.teams.cards.decisions import approve, cancel, comment, reject, roll_back, start_now
 from bot.teams.cards.formats import Safe, clean, duration, moment, size, time
 from bot.teams.cards.hold import hold_line
@@ -80,7 +80,8 @@ def rebuild_card(
     if asks:
         body += audience.who_may(rebuild.image)
     body += family(rebuild, children, audience, now)
-    form = [comment(rebuild)] if asks and audience.decides(rebuild.image) else []
+    own = [comment(rebuild)] if asks and audience.decides(rebuild.image) else []
+    form = [*own, *remarks(children, audience, now)]
     hidden, why = details(rebuild.id, *_details(rebuild, image), *form, links=cve_lines(rebuild.news))
     if rebuild.state is State.SUCCEEDED:
         hidden.items = [*(hidden.items or []), *fitting(finding_lines(rebuild.comparison), FINDINGS_ROOM)]
@@ -165,7 +166,8 @@ def _result(rebuild: Rebuild) -> list[CardElement]:
             line("Digest ", run(Safe(rebuild.pushed_digest.short), mono=True), "".join(f" · {p}" for p in parts))
         )
     if rebuild.new_digest:
-        lines.append(line("Built from base ", run(Safe(rebuild.new_digest.short), mono=True), " as approved."))
+        approved = " as approved." if rebuild.votes and rebuild.cause is not Cause.REQUESTED else "."
+        lines.append(line("Built from base ", run(Safe(rebuild.new_digest.short), mono=True), approved))
     return [*lines, *scan_lines(rebuild.comparison), *held_back_lines(rebuild)]
 
 

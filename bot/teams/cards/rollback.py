@@ -29,9 +29,9 @@ def rollback_result(rebuild: Rebuild) -> list[CardElement]:
 
 def rollback_details(rebuild: Rebuild) -> list[CardElement]:
     """Both digests, each with its version."""
-    old = rebuild.moves[0].old if rebuild.moves else None
+    old, new = rebuild.digests
     before = whole(clean(rebuild.previous_tag or "Before", 150), old)
-    return [*before, *whole(clean(rebuild.version_tag or "", 150), rebuild.target)]
+    return [*before, *whole(clean(rebuild.version_tag or "", 150), new)]
 
 
 def rollback_actions(rebuild: Rebuild) -> list[Action | None]:

@@ -220,8 +220,14 @@ def approvers(rebuild: Rebuild) -> str:
 
 def asked(rebuild: Rebuild) -> list[str]:
     """Who asked and when."""
-    who = name_of(rebuild.requested_by) if rebuild.requested_by else "a check"
-    return ["Asked by ", who, ", ", moment(rebuild.created_at)]
+    return ["Asked by ", asker(rebuild), ", ", moment(rebuild.created_at)]
+
+
+def asker(rebuild: Rebuild) -> Safe:
+    """A person, or what led to it."""
+    if rebuild.requested_by:
+        return name_of(rebuild.requested_by)
+    return Safe("the rebuild of its base image" if rebuild.cause is Cause.PARENT else "a check")
 
 
 def digests(old: Digest | None, new: Digest | None) -> list[str | TextRun]:
