@@ -24,8 +24,10 @@ from bot.clients.http import Limits, open_session
 from bot.clients.oci import OciRegistry
 from bot.config import Settings
 from bot.core.answering import AnswerService
+from bot.core.asking import AskService
 from bot.core.checker import Checker
 from bot.core.checking import CheckService
+from bot.core.deciding import DecideService
 from bot.core.following import Following
 from bot.core.hints import Hints
 from bot.core.holding import HoldService
@@ -34,15 +36,18 @@ from bot.core.losses import Losses
 from bot.core.meaning import Meaning
 from bot.core.order import Order
 from bot.core.pages import Page
+from bot.core.permissions import Permissions
 from bot.core.ports import Clock, DocumentCache, PageCache
 from bot.core.progress import Progress
 from bot.core.queueing import Queueing
+from bot.core.reading import ReadService
 from bot.core.repository_events import RepositoryEvents
 from bot.core.retagging import Retagging
+from bot.core.retrying import RetryService
 from bot.core.rolling_back import RollbackService
 from bot.core.runner import Pace, Runner
 from bot.core.scanning import Scanning
-from bot.core.service import Service
+from bot.core.subscribing import SubscribeService
 from bot.core.timetable import Crontab, Timetable
 from bot.core.verifying import Verifying
 from bot.core.watching import Watch
@@ -203,7 +208,10 @@ async def open_app(
         hosts = settings.allowed_service_hosts + (("127.0.0.1", "localhost") if settings.allow_anonymous else ())
         connectors = Connectors(session, tokens, hosts)
         roster = Roster(connectors, store, clock)
-        service = Service(catalog, store, checker, pipelines, roster, clock, wakes)
+        reads = ReadService(catalog, store, checker, roster, clock, wakes)
+        permissions = Permissions(store, roster, clock)
+        decisions = DecideService(reads, permissions, store, pipelines, clock, wakes)
+        asks = AskService(reads, decisions, permissions, store, checker, clock, wakes)
         timeout = timedelta(seconds=settings.verify_timeout)
         timetable = Timetable(Crontab.parse(settings.schedule), settings.timezone, _schedules(catalog))
         checks = CheckService(catalog, timetable, store, checker, meaning, clock, wakes)
@@ -219,17 +227,20 @@ async def open_app(
             catalog, store, queueing, following, verifying, retagging, order, scanning, hints, progress, clock
         )
         losses = Losses(store, clock, wakes)
-        drawings = Drawings(store, catalog, Audiences(catalog, store, roster, service), clock)
+        drawings = Drawings(store, catalog, Audiences(catalog, store, roster, permissions), clock)
         notifier = Notifier(store, connectors, drawings, clock, losses)
         watch = Watch(catalog, store, checker, meaning, clock, checks.look)
         schedule = Schedule(timetable, clock, checks.check_slot, watch.run_due)
         desk = Desk(
-            service=service,
+            reads=reads,
+            asks=asks,
+            decisions=decisions,
+            retries=RetryService(reads, decisions, permissions, store, checker, pipelines, clock, wakes),
             checks=checks,
-            holds=HoldService(service, store, clock, wakes),
-            rollbacks=RollbackService(service, store, checker, repository, clock, wakes),
-            answers=AnswerService(service, store, pipelines, clock, wakes),
-            conversations=store,
+            holds=HoldService(reads, permissions, store, clock, wakes),
+            rollbacks=RollbackService(reads, asks, permissions, store, checker, repository, clock, wakes),
+            answers=AnswerService(reads, permissions, store, pipelines, clock, wakes),
+            subscriptions=SubscribeService(store, store, clock),
             drawings=drawings,
             clock=clock,
             timetable=timetable,

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bot.core.base_news import BaseNews, Cve, NewsKind
 from bot.core.checks import Check, Evidence, Status, Verdict
+from bot.core.deciding import Outcome
 from bot.core.findings import Comparison, Finding, Group, ScanState, Severity
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import (
@@ -29,6 +30,7 @@ from bot.core.images import (
     PlatformImage,
 )
 from bot.core.latency import Latencies, Update
+from bot.core.reading import HistoryPage, ImageStatus
 from bot.core.rebuilds import (
     WINDOW_CLOSED,
     Cause,
@@ -42,7 +44,6 @@ from bot.core.rebuilds import (
     TagMove,
     Vote,
 )
-from bot.core.service import HistoryPage, ImageStatus, Outcome
 from bot.core.support import Support
 from bot.core.timetable import Crontab, Timetable
 from bot.core.windows import Windows

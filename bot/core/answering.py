@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+from bot.core.deciding import ATTEMPTS
+from bot.core.describing import describe
 from bot.core.images import ApprovalRules
+from bot.core.permissions import Permissions
 from bot.core.ports import Clock, Pipelines, Store, Wake
+from bot.core.reading import ReadService
 from bot.core.rebuilds import AuditEntry, Person, Rebuild, StageApproval, StageApprovalState, Vote, approval_counts
-from bot.core.service import ATTEMPTS, Service, describe
 from bot.errors import CommandError, Conflict, PeerError, PeerRefused
 
 APPROVED, REJECTED = StageApprovalState.APPROVED, StageApprovalState.REJECTED
@@ -17,8 +20,17 @@ class AnswerService:
     Azure is answered as the bot's identity, so the person's name goes into the comment there.
     """
 
-    def __init__(self, service: Service, store: Store, pipelines: Pipelines, clock: Clock, wake: Wake) -> None:
-        self._service = service
+    def __init__(
+        self,
+        reads: ReadService,
+        permissions: Permissions,
+        store: Store,
+        pipelines: Pipelines,
+        clock: Clock,
+        wake: Wake,
+    ) -> None:
+        self._reads = reads
+        self._permissions = permissions
         self._store = store
         self._pipelines = pipelines
         self._clock = clock
@@ -29,9 +41,9 @@ class AnswerService:
 
         When Azure still waits although there are enough votes, it is told again.
         """
-        image = self._service.image(rebuild.image)
-        await self._service.must_be_approver(image, person, "approve", rebuild)
-        await self._service.must_not_be_on_hold(image.name)
+        image = self._reads.image(rebuild.image)
+        await self._permissions.must_be_approver(image, person, "approve", rebuild)
+        await self._reads.must_not_be_on_hold(image.name)
         for _ in range(ATTEMPTS):
             present, approval = await self._pending(rebuild, approval_id)
             try:
@@ -45,7 +57,7 @@ class AnswerService:
 
     async def reject(self, rebuild: Rebuild, approval_id: str, person: Person, reason: str) -> StageApproval:
         """Have Azure end the run before the stage."""
-        await self._service.must_be_approver(self._service.image(rebuild.image), person, "reject", rebuild)
+        await self._permissions.must_be_approver(self._reads.image(rebuild.image), person, "reject", rebuild)
         present, approval = await self._pending(rebuild, approval_id)
         if not reason:
             raise CommandError("A rejection needs a reason, for those who ask why.")

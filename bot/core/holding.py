@@ -3,34 +3,37 @@
 from datetime import timedelta
 
 from bot.core.checks import Status
+from bot.core.describing import describe
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest
+from bot.core.permissions import Permissions
 from bot.core.ports import Clock, Store, Wake
+from bot.core.reading import ReadService
 from bot.core.rebuilds import AuditEntry, Person, State
-from bot.core.service import Service, describe
 from bot.errors import CommandError, Conflict
 
 
 class HoldService:
     """For approvers of the image only. Methods raise CommandError, whose text is the answer, or Refused."""
 
-    def __init__(self, service: Service, store: Store, clock: Clock, wake: Wake) -> None:
-        self._service = service
+    def __init__(self, reads: ReadService, permissions: Permissions, store: Store, clock: Clock, wake: Wake) -> None:
+        self._reads = reads
+        self._permissions = permissions
         self._store = store
         self._clock = clock
         self._wake = wake
 
     async def hold(self, name: str, person: Person, reason: str, pause: timedelta | None) -> Hold:
         """Nothing is asked, queued or rebuilt until somebody releases the image, or until the pause is over."""
-        await self._service.must_be_approver(self._service.image(name), person, "hold")
+        await self._permissions.must_be_approver(self._reads.image(name), person, "hold")
         if not reason:
             raise CommandError("A hold needs a reason, for those who find it.")
         return await self._stop(HoldKind.HOLD, name, person, reason, pause)
 
     async def snooze(self, name: str, person: Person, pause: timedelta, reason: str) -> Hold:
         """The question about the present base comes again after the pause, or when the base moves once more."""
-        await self._service.must_be_approver(self._service.image(name), person, "snooze")
-        present = await self._service.hold(name)
+        await self._permissions.must_be_approver(self._reads.image(name), person, "snooze")
+        present = await self._reads.hold(name)
         if present and present.kind is HoldKind.HOLD:
             raise CommandError(f"{name} is {present}. Release it first.")
         return await self._stop(HoldKind.SNOOZE, name, person, reason, pause, await self._asked_about(name))
@@ -66,7 +69,7 @@ class HoldService:
 
     async def release(self, name: str, person: Person) -> Hold:
         """End a hold or a snooze. The caller checks the image afterwards."""
-        await self._service.must_be_approver(self._service.image(name), person, "release")
+        await self._permissions.must_be_approver(self._reads.image(name), person, "release")
         hold = await self._store.hold(name)
         if hold is None or not await self._store.lift_hold(hold, self._entry(hold, person, "release")):
             raise CommandError(f"{name} is not on hold.")

@@ -3,17 +3,20 @@
 import re
 from dataclasses import dataclass, replace
 
+from bot.core.asking import AskService, Requested
 from bot.core.audit import system_entry
 from bot.core.checker import Checker
 from bot.core.conversations import Subject
+from bot.core.deciding import ATTEMPTS
+from bot.core.describing import describe
 from bot.core.images import PlatformImage, Version
+from bot.core.permissions import Permissions
 from bot.core.ports import Clock, ImageRepository, Store, Wake
-from bot.core.rebuilds import Cause, Person, Rebuild, State, Vote, new_id
+from bot.core.reading import ReadService
+from bot.core.rebuilds import Cause, Person, Rebuild, State, new_id
 from bot.core.rollbacks import Line
-from bot.core.service import Requested, Service, describe
 from bot.errors import CommandError, Conflict, Refused
 
-ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
 SHOWN_VERSIONS = 5
 
 
@@ -36,14 +39,18 @@ class RollbackService:
 
     def __init__(
         self,
-        service: Service,
+        reads: ReadService,
+        asks: AskService,
+        permissions: Permissions,
         store: Store,
         checker: Checker,
         repository: ImageRepository,
         clock: Clock,
         wake: Wake,
     ) -> None:
-        self._service = service
+        self._reads = reads
+        self._asks = asks
+        self._permissions = permissions
         self._store = store
         self._checker = checker
         self._repository = repository
@@ -52,19 +59,19 @@ class RollbackService:
 
     def looks_like_version(self, name: str, word: str) -> bool:
         """Whether a typed word is meant as a version or tag rather than as the first word of a reason."""
-        image = self._service.image(name)
+        image = self._reads.image(name)
         return word in image.floating_tags or bool(re.search(r"^v?\d+$|\d\.\d", word))
 
     async def rollback(self, name: str, wish: Wish) -> Requested:
         """Ask to move the floating tags to another version. An approver's wish is a vote."""
-        image = self._service.image(name)
+        image = self._reads.image(name)
         line = Line(image, await self._repository.tags(image))
         asked = await self._asked(image, line, wish)
         for _ in range(ATTEMPTS):
             present = await self._store.open_rebuild(name)
             try:
                 if present and present.is_rollback and present.target == asked.target:
-                    joined = await self._service.attach(image, present, wish.person, wish.reason, wish.conversation_id)
+                    joined = await self._asks.attach(image, present, wish.person, wish.reason, wish.conversation_id)
                     return Requested(rebuild=joined, attached=True)
                 await self._open(image, asked, present, wish.person)
                 return Requested(rebuild=asked, attached=False)
@@ -91,11 +98,7 @@ class RollbackService:
             target=target,
             moves=line.moves(target),
         )
-        if image.approval.self_approve and await self._service.counts_as_approver(image, wish.person):
-            asked = replace(asked, votes=(Vote(person=wish.person, at=now, comment=wish.reason),))
-            if image.approval.required == 1:
-                asked = asked.move(State.APPROVED, now)
-        return asked
+        return await self._permissions.with_own_vote(image, asked, wish.person)
 
     async def _open(self, image: PlatformImage, asked: Rebuild, present: Rebuild | None, person: Person) -> None:
         """Raises CommandError when something is open that has to end first, and Conflict."""
@@ -120,7 +123,7 @@ class RollbackService:
         if not waiting or present.queue_attempts:
             raise CommandError(f"Cancel it first: {describe(present)}.", suggestion=f"cancel {image.name}")
         try:
-            await self._service.must_be_approver(image, person, "rollback", present)
+            await self._permissions.must_be_approver(image, person, "rollback", present)
         except Refused:
             raise Refused(f"Only those who may approve can replace it: {describe(present)}.") from None
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 
 from bot.core.conversations import Conversation, ConversationKind
 from bot.core.images import ApprovalRules, PlatformImage
+from bot.core.permissions import Permissions
 from bot.core.ports import CardStore
 from bot.core.rebuilds import Person, Rebuild, approval_counts, is_named
-from bot.core.service import Service
 from bot.errors import PeerError
 from bot.teams.cards.audience import Audience
 from bot.teams.roster import Roster
@@ -20,12 +20,12 @@ class Audiences:
     """Finds out who looks at a card in a conversation, and what they may do there."""
 
     def __init__(
-        self, catalog: Mapping[str, PlatformImage], conversations: CardStore, roster: Roster, service: Service
+        self, catalog: Mapping[str, PlatformImage], conversations: CardStore, roster: Roster, permissions: Permissions
     ) -> None:
         self._catalog = catalog
         self._conversations = conversations
         self._roster = roster
-        self._service = service
+        self._permissions = permissions
 
     async def of(self, place: Conversation, names: Collection[str], viewer: Person | None = None) -> Audience:
         """For a card with questions about the named images: posted in a place, or for one person there."""
@@ -73,6 +73,6 @@ class Audiences:
     async def _sees_buttons(self, image: PlatformImage, person: Person) -> bool:
         """Who cannot be checked now sees the buttons, and hears about it at the click."""
         try:
-            return await self._service.may_approve(image, person)
+            return await self._permissions.may_approve(image, person)
         except PeerError:
             return True

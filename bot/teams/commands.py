@@ -9,14 +9,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from bot.core.answering import AnswerService
+from bot.core.asking import AskService
 from bot.core.checking import CheckService
 from bot.core.conversations import Conversation, Subject
+from bot.core.deciding import DecideService
+from bot.core.describing import describe
 from bot.core.holding import HoldService
 from bot.core.holds import parse_pause
-from bot.core.ports import CardStore, Clock
+from bot.core.ports import Clock
+from bot.core.reading import ImageStatus, ReadService
 from bot.core.rebuilds import WINDOW_CLOSED, Person, Rebuild, StageApproval, StageApprovalState, State
+from bot.core.retrying import RetryService
 from bot.core.rolling_back import RollbackService, Wish
-from bot.core.service import ImageStatus, Service, describe
+from bot.core.subscribing import SubscribeService
 from bot.core.timetable import Timetable
 from bot.errors import CommandError
 from bot.teams.cards.card import Card
@@ -39,12 +44,15 @@ CHECK_PATIENCE_S = 8  # Teams gives a turn about ten seconds
 class Desk:
     """What commands work with. `drawn` has the last status card of each image, and what it was drawn from."""
 
-    service: Service
+    reads: ReadService
+    asks: AskService
+    decisions: DecideService
+    retries: RetryService
     checks: CheckService
     holds: HoldService
     rollbacks: RollbackService
     answers: AnswerService
-    conversations: CardStore
+    subscriptions: SubscribeService
     drawings: Drawings
     clock: Clock
     timetable: Timetable
@@ -81,7 +89,7 @@ class Ask:
     def images(self, *others: str) -> list[str]:
         """The images that were named, checked against the catalog and `others`. Raises CommandError."""
         words = [self.data.get("target", "")] if self.pressed else self.text.replace(",", " ").split()
-        names = (*self.desk.service.catalog, *others)
+        names = (*self.desk.reads.catalog, *others)
         return [image_name(word, names, self.command) for word in words if word]
 
 
@@ -146,9 +154,9 @@ def _needs(value: str, usage: str, example: str) -> str:
 def _rebuild_named(ask: Ask, target: str) -> str:
     """An id of a rebuild, or an image of the catalog in its right spelling. Raises CommandError."""
     word = target.lower()
-    if len(word) == 8 and "-" not in word and word not in ask.desk.service.catalog:
+    if len(word) == 8 and "-" not in word and word not in ask.desk.reads.catalog:
         return word
-    return image_name(target, ask.desk.service.catalog, ask.command)
+    return image_name(target, ask.desk.reads.catalog, ask.command)
 
 
 @command("help", "what I can do")
@@ -158,7 +166,7 @@ async def help_(ask: Ask) -> Card:
 
 @command("list", "all platform images and where they stand")
 async def list_(ask: Ask) -> Card:
-    return list_card(await ask.desk.service.overview(), now=ask.desk.clock.now())
+    return list_card(await ask.desk.reads.overview(), now=ask.desk.clock.now())
 
 
 @command("status [IMAGE]", "one image, or all of them, as last checked")
@@ -166,7 +174,7 @@ async def status(ask: Ask) -> Card | None:
     names = ask.images()
     if not names:
         return await list_(ask)
-    found = await ask.desk.service.status(names[0])
+    found = await ask.desk.reads.status(names[0])
     known, drawn = ask.desk.drawn.get(found.image.name, (None, None))
     if known is not found:
         now = ask.desk.clock.now()
@@ -193,8 +201,8 @@ async def _check(ask: Ask, names: list[str]) -> Card | None:
 @command("rebuild IMAGE [reason …]", "build a new version without asking the registry first", decides=True)
 async def rebuild(ask: Ask) -> Card | None:
     target, reason = ask.target_and_rest("reason")
-    name = image_name(_needs(target, "rebuild IMAGE", "rebuild dotnet-aspnet-8"), ask.desk.service.catalog, "rebuild")
-    requested = await ask.desk.service.rebuild(name, ask.person, reason, ask.conversation.id)
+    name = image_name(_needs(target, "rebuild IMAGE", "rebuild dotnet-aspnet-8"), ask.desk.reads.catalog, "rebuild")
+    requested = await ask.desk.asks.rebuild(name, ask.person, reason, ask.conversation.id)
     await ask.desk.deliver()
     if requested.attached:
         return text_card(f"{_sentence(requested.rebuild)} Its card follows it.")
@@ -205,7 +213,7 @@ async def _waiting(ask: Ask) -> list[Rebuild]:
     """What `all` means: what the card asks that was pressed, or else everything that waits. Raises CommandError."""
     check, after = ask.data.get("check", ""), ask.data.get("after")
     scope = int(check) if check.isdecimal() else None
-    waiting = await ask.desk.service.waiting(check=scope, after=after, told=await _told(ask))
+    waiting = await ask.desk.reads.waiting(check=scope, after=after, told=await _told(ask))
     if not waiting:
         raise CommandError("Nothing on this card waits any more." if check or after else "Nothing is waiting.")
     return waiting
@@ -214,17 +222,17 @@ async def _waiting(ask: Ask) -> list[Rebuild]:
 @command("approve ID|IMAGE|all [comment]", "let a waiting rebuild run", decides=True)
 async def approve(ask: Ask) -> Card:
     target, comment = ask.target_and_rest("comment")
-    service, person = ask.desk.service, ask.person
+    decisions, person = ask.desk.decisions, ask.person
     if target.lower() == ALL:
-        outcomes = await service.decide_each(await _waiting(ask), lambda id_: service.approve(id_, person, comment))
+        outcomes = await decisions.decide_each(await _waiting(ask), lambda id_: decisions.approve(id_, person, comment))
         return decided_card(outcomes, "approved")
     which = _rebuild_named(ask, _needs(target, "approve ID or IMAGE", "approve dotnet-sdk-8"))
     if waiting := await _asked_by_azure(ask, which):
         answered = await ask.desk.answers.approve(*waiting, ask.person, comment)
         return _approved_in_azure(ask, waiting[0], answered)
-    rebuild = await ask.desk.service.approve(which, ask.person, comment)
+    rebuild = await ask.desk.decisions.approve(which, ask.person, comment)
     if rebuild.state is State.AWAITING_APPROVAL:
-        needed = ask.desk.service.image(rebuild.image).approval.required
+        needed = ask.desk.reads.image(rebuild.image).approval.required
         return text_card(f"Your approval counts: {len(rebuild.votes)} of {needed} for {rebuild.image}.")
     if rebuild.waits_for:
         return text_card(f"Approved. {rebuild.image} is built after {rebuild.waits_for}; its card follows it.")
@@ -240,7 +248,7 @@ async def _asked_by_azure(ask: Ask, which: str) -> tuple[Rebuild, str] | None:
 
     A button names the approval it was made for, so that the button of an earlier question never answers Azure.
     """
-    rebuild = await ask.desk.service.find(which)
+    rebuild = await ask.desk.reads.find(which)
     if ask.pressed:
         return (rebuild, ask.data["approval"]) if "approval" in ask.data else None
     return (rebuild, rebuild.waiting_approval.id) if rebuild.waiting_approval else None
@@ -249,7 +257,7 @@ async def _asked_by_azure(ask: Ask, which: str) -> tuple[Rebuild, str] | None:
 def _approved_in_azure(ask: Ask, rebuild: Rebuild, answered: StageApproval) -> Card:
     if answered.state is StageApprovalState.APPROVED:
         return text_card(f"Approved in Azure. {rebuild.image} goes on with {answered.stage}.")
-    needed = ask.desk.service.image(rebuild.image).approval.required
+    needed = ask.desk.reads.image(rebuild.image).approval.required
     if len(answered.votes) < needed:
         return text_card(f"Your approval counts: {len(answered.votes)} of {needed} for {rebuild.image}.")
     return text_card(f"Approved in Azure, which waits for others as well before {answered.stage}.")
@@ -258,16 +266,16 @@ def _approved_in_azure(ask: Ask, rebuild: Rebuild, answered: StageApproval) -> C
 @command("reject ID|IMAGE|all reason", "do not build this base; the next one is asked for again", decides=True)
 async def reject(ask: Ask) -> Card:
     target, reason = ask.target_and_rest("reason")
-    service, person = ask.desk.service, ask.person
+    decisions, person = ask.desk.decisions, ask.person
     if target.lower() == ALL:
         _needs(reason, "reject all reason", "reject all waits for tests")
-        outcomes = await service.decide_each(await _waiting(ask), lambda id_: service.reject(id_, person, reason))
+        outcomes = await decisions.decide_each(await _waiting(ask), lambda id_: decisions.reject(id_, person, reason))
         return decided_card(outcomes, "rejected")
     which = _rebuild_named(ask, _needs(target, "reject ID or IMAGE reason", "reject dotnet-sdk-8 waits for tests"))
     if waiting := await _asked_by_azure(ask, which):
         rejected = await ask.desk.answers.reject(*waiting, ask.person, reason)
         return text_card(f"Rejected in Azure. The run of {waiting[0].image} ends before {rejected.stage}.")
-    rebuild = await ask.desk.service.reject(which, ask.person, reason)
+    rebuild = await ask.desk.decisions.reject(which, ask.person, reason)
     if rebuild.is_rollback:
         return text_card(f"Rejected. The tags of {rebuild.image} stay where they are.")
     return text_card(f"Rejected. {rebuild.image} is asked for again when its base moves.")
@@ -277,7 +285,7 @@ async def reject(ask: Ask) -> Card:
 async def cancel(ask: Ask) -> Card:
     target, _ = ask.target_and_rest("reason")
     which = _rebuild_named(ask, _needs(target, "cancel ID or IMAGE", "cancel dotnet-sdk-8"))
-    rebuild = await ask.desk.service.cancel(which, ask.person)
+    rebuild = await ask.desk.decisions.cancel(which, ask.person)
     if rebuild.is_open:
         return text_card(f"Asked Azure DevOps to cancel run {rebuild.run_number}.")
     return text_card(f"Cancelled. {rebuild.image} keeps the version it has.")
@@ -287,7 +295,7 @@ async def cancel(ask: Ask) -> Card:
 async def now(ask: Ask) -> Card:
     target, reason = ask.target_and_rest("reason")
     which = _rebuild_named(ask, _needs(target, "now ID or IMAGE", "now dotnet-sdk-8"))
-    rebuild = await ask.desk.service.now(which, ask.person, reason)
+    rebuild = await ask.desk.decisions.now(which, ask.person, reason)
     if rebuild.waits_for:
         return text_card(f"{rebuild.image} starts after {rebuild.waits_for}, also outside of its maintenance window.")
     return text_card(f"{rebuild.image} is queued next, outside of its maintenance window.")
@@ -297,7 +305,7 @@ async def now(ask: Ask) -> Card:
 async def retry(ask: Ask) -> Card:
     target, _ = ask.target_and_rest("reason")
     which = _rebuild_named(ask, _needs(target, "retry ID or IMAGE", "retry dotnet-sdk-8"))
-    rebuild = await ask.desk.service.retry(which, ask.person)
+    rebuild = await ask.desk.retries.retry(which, ask.person)
     return text_card(f"Retrying. Run {rebuild.run_number} of {rebuild.image} goes on; its card follows.")
 
 
@@ -323,7 +331,7 @@ async def rollback(ask: Ask) -> Card | None:
 
 @command("pending", "what waits for an approval")
 async def pending(ask: Ask) -> Card:
-    card = await ask.desk.drawings.pending(await ask.desk.service.pending(), await _told(ask))
+    card = await ask.desk.drawings.pending(await ask.desk.reads.pending(), await _told(ask))
     return card or text_card("Nothing is waiting.")
 
 
@@ -331,12 +339,12 @@ async def pending(ask: Ask) -> Card:
 async def history(ask: Ask) -> Card:
     rest, last = ask.text.rpartition(" ")[::2]
     page = 1
-    if last.isdecimal() and last not in ask.desk.service.catalog:
+    if last.isdecimal() and last not in ask.desk.reads.catalog:
         ask, page = replace(ask, text=rest), int(last[:6])
     if page < 1:
         raise CommandError("Pages count from 1.", suggestion=f"history {rest}".strip())
     name = next(iter(ask.images()), None)
-    found = await ask.desk.service.history(name, before=ask.data.get("before", ""), page=page)
+    found = await ask.desk.reads.history(name, before=ask.data.get("before", ""), page=page)
     return history_card(found, name=name)
 
 
@@ -365,7 +373,7 @@ async def release(ask: Ask) -> Card | None:
 
 def _image_and_rest(ask: Ask, rest_key: str, usage: str, example: str) -> tuple[str, str]:
     target, rest = ask.target_and_rest(rest_key)
-    return image_name(_needs(target, usage, example), ask.desk.service.catalog, ask.command), rest
+    return image_name(_needs(target, usage, example), ask.desk.reads.catalog, ask.command), rest
 
 
 def _first(text: str) -> tuple[str, str]:
@@ -400,13 +408,12 @@ async def unsubscribe(ask: Ask) -> Card:
 
 
 async def _told(ask: Ask) -> Conversation:
-    return await ask.desk.conversations.conversation(ask.conversation.id) or ask.conversation
+    return await ask.desk.subscriptions.present(ask.conversation)
 
 
 async def _tell(ask: Ask, told: Conversation) -> Card:
-    await ask.desk.conversations.save_conversation(told)
-    await ask.desk.service.note(ask.person, ask.command, f"{told.name or told.id}: {told.about}")
-    strange = [name for name in (*told.images, *told.excluded) if name not in ask.desk.service.catalog]
+    await ask.desk.subscriptions.tell(told, ask.person, ask.command)
+    strange = [name for name in (*told.images, *told.excluded) if name not in ask.desk.reads.catalog]
     missing = f" The catalog does not have {', '.join(strange)} now." if strange else ""
     return text_card(f"This conversation is told about {told.about} from now on.{missing}")
 
@@ -416,7 +423,7 @@ async def schedule(ask: Ask) -> Card:
     now = ask.desk.clock.now()
     due = ask.desk.timetable.upcoming(now)
     told = f"The next check is due {_spelled(due)}." if due else "No check is scheduled."
-    return schedule_card(told, ask.desk.service.catalog.values(), ask.desk.timetable, now=now)
+    return schedule_card(told, ask.desk.reads.catalog.values(), ask.desk.timetable, now=now)
 
 
 @command("view SUBJECT", "a card as the person who asks may use it", decides=True, hidden=True)

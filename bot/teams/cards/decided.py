@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from bot.core.deciding import Outcome
 from bot.core.rebuilds import State
-from bot.core.service import Outcome
 from bot.teams.cards.card import Card, card, fitting, heading
 from bot.teams.cards.formats import clean
 from bot.teams.cards.states import Standing, row

@@ -6,8 +6,8 @@ from datetime import timedelta
 from microsoft_teams.cards.core import CardElement, Container, OpenUrlAction, TextRun
 
 from bot.core.images import Version
+from bot.core.reading import HistoryPage
 from bot.core.rebuilds import Rebuild, State, version_in
-from bot.core.service import HistoryPage
 from bot.teams.cards.card import Card, button, card, fitting, heading, line, link, run
 from bot.teams.cards.decisions import roll_back
 from bot.teams.cards.formats import Safe, age, clean, duration, moment, plural

@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 from microsoft_teams.cards.core import CardElement, Container, TextRun
 
+from bot.core.reading import ImageStatus
 from bot.core.rebuilds import Cause, Rebuild
-from bot.core.service import ImageStatus
 from bot.teams.cards.audience import EVERYBODY, Audience
 from bot.teams.cards.card import Card, action_set, button, card, details, fitting, heading, line, linked, more
 from bot.teams.cards.decisions import approve, reject

@@ -6,8 +6,8 @@ from microsoft_teams.cards.core import Action, CardElement, ContainerStyle, Fact
 
 from bot.core.checks import Status, Verdict
 from bot.core.images import PlatformImage
+from bot.core.reading import ImageStatus
 from bot.core.rebuilds import Rebuild, State
-from bot.core.service import ImageStatus
 from bot.teams.cards.card import Card, action_set, band, button, card, details, heading, line, link, run
 from bot.teams.cards.decisions import approve, hold, reject, release, snooze
 from bot.teams.cards.explain import explanation
