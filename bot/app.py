@@ -56,7 +56,7 @@ from bot.store.audit import Audit
 from bot.store.store import SqlStore
 from bot.teams.adapter import Adapter
 from bot.teams.audiences import Audiences
-from bot.teams.commands import Desk
+from bot.teams.commands.asks import Desk
 from bot.teams.connector import Connectors
 from bot.teams.drawings import Drawings
 from bot.teams.notifier import Notifier

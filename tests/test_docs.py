@@ -15,7 +15,7 @@ from bot import cli
 from bot.catalog import schema
 from bot.config import SECRETS, Settings
 from bot.core.rebuilds import ENDED, TRANSITIONS
-from bot.teams.commands import COMMANDS
+from bot.teams.commands.table import COMMANDS
 from tests.conftest import Bot
 
 ROOT = Path(__file__).parents[1]

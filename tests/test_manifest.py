@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 import bot
-from bot.teams.commands import COMMANDS
+from bot.teams.commands.table import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT.parent / "shared/contracts/teams"

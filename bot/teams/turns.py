@@ -18,7 +18,8 @@ from bot.errors import BotError, CommandError, NotFound
 from bot.teams.adapter import tenant_of
 from bot.teams.cards.card import Card, arguments
 from bot.teams.cards.text import text_card
-from bot.teams.commands import Ask, Desk, run, run_text
+from bot.teams.commands.asks import Ask, Desk
+from bot.teams.commands.table import run, run_text
 from bot.teams.connector import Connectors
 from bot.teams.notifier import card_activity
 from bot.teams.parsing import bot_mentions, clean

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from bot.teams.commands import COMMANDS
+from bot.teams.commands.table import COMMANDS
 from tests.conftest import Bot
 from tests.peers.teams import ALEX, NESTOR, PASSWORD
 
