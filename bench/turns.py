@@ -20,7 +20,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.catalog import load
+from bot.catalog.catalog import load
 from bot.demo.demo import CATALOG
 from bot.demo.world import LocalWorld
 

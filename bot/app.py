@@ -14,7 +14,7 @@ from typing import TypeVar
 import aiohttp
 from aiohttp import web
 
-from bot.catalog import Catalog, load
+from bot.catalog.catalog import Catalog, load
 from bot.clients.azure_pipelines import AzurePipelines
 from bot.clients.dotnet_releases import LIMITS as RELEASE_LIMITS
 from bot.clients.dotnet_releases import DotnetReleases

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 
-from bot.catalog import parse_duration
+from bot.core.durations import parse_duration
 from bot.errors import CommandError
 
 FIELDS = (

@@ -17,7 +17,7 @@ import typer
 from bot.errors import BotError, CommandError, ConfigError
 
 if TYPE_CHECKING:
-    from bot.catalog import Catalog
+    from bot.catalog.catalog import Catalog
     from bot.config import Settings
     from bot.core.checks import Verdict
     from bot.core.images import PlatformImage
@@ -171,7 +171,7 @@ def next_tag(
 @app.command()
 def catalog_schema() -> None:
     """Print the JSON schema of the catalog, for editors."""
-    from bot.catalog import schema
+    from bot.catalog.entries import schema
 
     print(json.dumps(schema(), indent=2))
 
@@ -273,7 +273,7 @@ def _settings() -> "Settings":
 
 
 def _catalog(settings: "Settings") -> "Catalog":
-    from bot.catalog import load
+    from bot.catalog.catalog import load
 
     return _or_exit(lambda: load(settings.catalog))
 

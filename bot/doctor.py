@@ -10,7 +10,7 @@ import aiohttp
 
 from bot import hook_setup
 from bot.app import open_checker, open_login, open_releases
-from bot.catalog import Catalog, load
+from bot.catalog.catalog import Catalog, load
 from bot.clients.azure_pipelines import AzurePipelines
 from bot.clients.dotnet_releases import DotnetReleases
 from bot.clients.ecr_events import EcrEvents

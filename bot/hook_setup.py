@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from bot.catalog import Catalog, load
+from bot.catalog.catalog import Catalog, load
 from bot.clients.azure_hooks import EVENTS, AzureHooks, Subscription
 from bot.config import PREFIX, Settings
 from bot.core.hosts import is_loopback

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web_app
 
 from bot.app import App, open_app
-from bot.catalog import Catalog, load
+from bot.catalog.catalog import Catalog, load
 from bot.config import read
 from bot.core.images import Digest, ImagePlatform
 from bot.demo.agent import ScriptedAgent

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from bot.catalog import Catalog, load, schema
+from bot.catalog.catalog import Catalog, load
+from bot.catalog.entries import schema
 from bot.core.images import ImagePlatform, ImageReference, Mode, PipelineReference
 from bot.errors import ConfigError
 

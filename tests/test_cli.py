@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 import yaml
 
-from bot.catalog import schema
+from bot.catalog.entries import schema
 from bot.core.images import Digest, ImageReference
 from bot.demo.registry import answering, hang
 from bot.demo.world import LocalWorld

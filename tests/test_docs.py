@@ -12,7 +12,7 @@ import typer
 from pydantic import SecretStr
 
 from bot import cli
-from bot.catalog import schema
+from bot.catalog.entries import schema
 from bot.config import SECRETS, Settings
 from bot.core.rebuilds import ENDED, TRANSITIONS
 from bot.teams.commands.table import COMMANDS

@@ -8,7 +8,7 @@ from apscheduler.triggers.cron import CronTrigger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.catalog import load
+from bot.catalog.catalog import load
 from bot.core.timetable import Crontab, Timetable
 from bot.errors import ConfigError
 from tests.conftest import CATALOG, MONDAY

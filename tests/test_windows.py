@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.catalog import load
+from bot.catalog.catalog import load
 from bot.core.windows import LONGEST_SEARCH, Windows
 from bot.errors import ConfigError
 from tests.conftest import CATALOG, MONDAY

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from bot.core.durations import UNITS
 from bot.core.images import Digest
 from bot.core.rebuilds import Cause, Person, Rebuild, State
 
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 SHORTEST, LONGEST = timedelta(minutes=5), timedelta(days=365)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import aiohttp
 
-from bot.catalog import load
+from bot.catalog.catalog import load
 from bot.config import Settings, read
 from bot.demo.ecr import LocalScan
 from bot.demo.playground import CHANNEL_ID, CHANNEL_NAME, NO_PROXY, Playground, find_playground

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bot.catalog import Catalog
+from bot.catalog.catalog import Catalog
 from bot.core.images import Digest, ImagePlatform, ImageReference, PlatformImage, Version
 from bot.core.order import parents_first
 from bot.demo.agent import ScriptedAgent

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from bot.catalog import load
+from bot.catalog.catalog import load
 from bot.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.catalog import Catalog
+from bot.catalog.catalog import Catalog
 from bot.clients.documents import DOCKER_LIST, DOCKER_MANIFEST
 from bot.core.images import Digest, ImageReference
 from bot.core.runner import Pace

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bot.catalog import load
+from bot.catalog.catalog import load
 from bot.demo.runs import PARAMETERS, STAGES
 from tests.pipelines.expressions import ExpressionError, evaluate
 from tests.pipelines.pipeline import Pipeline
