@@ -5,11 +5,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -45,12 +44,13 @@ from bot.core.repository_events import RepositoryEvents
 from bot.core.retagging import Retagging
 from bot.core.retrying import RetryService
 from bot.core.rolling_back import RollbackService
-from bot.core.runner import Pace, Runner
+from bot.core.runner import Runner
 from bot.core.scanning import Scanning
 from bot.core.subscribing import SubscribeService
 from bot.core.timetable import Crontab, Timetable
 from bot.core.verifying import Verifying
 from bot.core.watching import Watch
+from bot.loops import Wakes, card_loop, run_loop, stop
 from bot.schedule import Schedule
 from bot.store.audit import Audit
 from bot.store.store import SqlStore
@@ -67,13 +67,9 @@ from bot.web import routes
 from bot.web.azure_devops_hooks import AzureDevOpsHooks
 from bot.web.metrics import Metrics
 
-T = TypeVar("T")
-
 logger = logging.getLogger(__name__)
 
-IDLE_S = 60  # how long a loop sleeps when nothing wakes it
 BETWEEN_PASSES_S = 1  # quick changes are one edit and one look; Teams allows a bot 60 in 30 s per conversation
-SLOWER = 6  # times, while hooks tell of changes
 
 
 class SystemClock:
@@ -81,23 +77,6 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
-
-
-class Wakes:
-    """Events that the loops wait for."""
-
-    def __init__(self) -> None:
-        self.changes = 0
-        self.card_event = asyncio.Event()
-        self.run_event = asyncio.Event()
-
-    def cards(self) -> None:
-        self.changes += 1
-        self.card_event.set()
-
-    def runs(self) -> None:
-        self.changes += 1
-        self.run_event.set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,8 +232,8 @@ async def open_app(
         web_app = routes.create(adapter, hooks, lambda: _ready(store), metrics)
         url = await stack.enter_async_context(_listening(web_app, settings))
         loops = [
-            asyncio.create_task(_run_loop(checks, runner, wakes.run_event, settings.poll_interval, between_passes_s)),
-            asyncio.create_task(_card_loop(notifier, store, wakes.card_event, clock, between_passes_s)),
+            asyncio.create_task(run_loop(checks, runner, wakes.run_event, settings.poll_interval, between_passes_s)),
+            asyncio.create_task(card_loop(notifier, store, wakes.card_event, clock, between_passes_s)),
         ]
         passes = [runner.one_pass, notifier.one_pass]
         if settings.ecr_events_queue_url:
@@ -263,7 +242,7 @@ async def open_app(
             passes.append(events.one_pass)
             taker = RepositoryEvents(catalog, store, repository, checks, scanning, clock, wakes)
             loops.append(asyncio.create_task(events.follow(taker.take, lambda end: metrics.events.labels(end).inc())))
-        stack.push_async_callback(_stop, loops, passes)
+        stack.push_async_callback(stop, loops, passes)
         if scheduled:
             await schedule.start()
             stack.push_async_callback(schedule.stop)
@@ -332,61 +311,3 @@ async def _listening(web_app: web.Application, settings: Settings) -> AsyncItera
         yield f"http://{settings.host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-
-
-async def _run_loop(
-    checks: CheckService, runner: Runner, wake: asyncio.Event, poll_interval_s: float, between_passes_s: float
-) -> None:
-    # Hooks or not, a run is never followed more than a minute late, or later than the interval that was asked for.
-    pauses_s = {
-        Pace.IDLE: IDLE_S,
-        Pace.HINTS: max(poll_interval_s, min(SLOWER * poll_interval_s, IDLE_S)),
-        Pace.POLL: poll_interval_s,
-    }
-    while True:
-        wake.clear()
-        await _kept_alive(checks.end_holds, fallback=None)
-        pace = await _kept_alive(runner.advance, fallback=Pace.POLL)
-        await asyncio.sleep(between_passes_s)
-        await _wait(wake, max(pauses_s[pace] - between_passes_s, 0))
-
-
-async def _card_loop(
-    notifier: Notifier, store: SqlStore, wake: asyncio.Event, clock: Clock, between_passes_s: float
-) -> None:
-    while True:
-        wake.clear()
-        await _kept_alive(notifier.deliver, fallback=None)
-        await asyncio.sleep(between_passes_s)
-        next_at = await _kept_alive(store.next_card_at, fallback=None)
-        pause_s = (next_at - clock.now()).total_seconds() if next_at else IDLE_S
-        await _wait(wake, min(max(pause_s, 0), IDLE_S))
-
-
-async def _kept_alive(work: Callable[[], Awaitable[T]], fallback: T) -> T:
-    """A mistake of ours in one pass is logged and must not end the loop."""
-    try:
-        return await work()
-    except Exception:
-        logger.exception("a pass failed; the next one tries again")
-        return fallback
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    # Not wait_for, which on Python 3.11 loses a cancellation that comes together with the event.
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
-async def _stop(loops: list[asyncio.Task[None]], passes: list[asyncio.Lock]) -> None:
-    """End the loops between two passes rather than within one: what was queued or posted is also recorded."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(15), AsyncExitStack() as held:
-            for one_pass in passes:
-                await held.enter_async_context(one_pass)
-            for loop in loops:
-                loop.cancel()
-    for loop in loops:
-        loop.cancel()
-    await asyncio.gather(*loops, return_exceptions=True)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "": set(),  # bot/__init__.py
     "__main__": {"cli"},
-    "app": {"catalog", "clients", "config", "core", "errors", "schedule", "store", "teams", "web"},
+    "app": {"catalog", "clients", "config", "core", "errors", "loops", "schedule", "store", "teams", "web"},
     "audit": {"core", "errors"},
     "catalog": {"core", "errors"},
     "chat": {"errors"},
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "errors": set(),
     "hook_setup": {"catalog", "clients", "config", "core", "errors", "web"},
     "logs": set(),
+    "loops": {"core", "teams"},
     "schedule": {"core", "errors"},
     "store": {"core", "errors"},
     "teams": {"core", "errors"},
