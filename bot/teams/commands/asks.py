@@ -114,12 +114,13 @@ def needs(value: str, usage: str, example: str) -> str:
     return value
 
 
-def rebuild_named(ask: Ask, target: str) -> str:
-    """An id of a rebuild, or an image of the catalog in its right spelling. Raises CommandError."""
-    word = target.lower()
+def rebuild_and_rest(ask: Ask, rest_key: str, usage: str, example: str) -> tuple[str, str]:
+    """The id of a rebuild or the image that was named, and the words after it. Raises CommandError."""
+    target, rest = ask.target_and_rest(rest_key)
+    word = needs(target, usage, example).lower()
     if len(word) == 8 and "-" not in word and word not in ask.desk.reads.catalog:
-        return word
-    return image_name(target, ask.desk.reads.catalog, ask.command)
+        return word, rest
+    return image_name(target, ask.desk.reads.catalog, ask.command), rest
 
 
 def image_and_rest(ask: Ask, rest_key: str, usage: str, example: str) -> tuple[str, str]:

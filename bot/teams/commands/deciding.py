@@ -8,7 +8,7 @@ from bot.errors import CommandError
 from bot.teams.cards.card import Card
 from bot.teams.cards.decided import decided_card
 from bot.teams.cards.text import text_card
-from bot.teams.commands.asks import ALL, Ask, command, first, image_and_rest, needs, rebuild_named, spelled
+from bot.teams.commands.asks import ALL, Ask, command, first, image_and_rest, needs, rebuild_and_rest, spelled
 
 
 @command("rebuild IMAGE [reason …]", "build a new version without asking the registry first", decides=True)
@@ -60,7 +60,7 @@ async def approve(ask: Ask) -> Card:
     if target.lower() == ALL:
         outcomes = await decisions.decide_each(await _waiting(ask), lambda id_: decisions.approve(id_, person, comment))
         return decided_card(outcomes, "approved")
-    which = rebuild_named(ask, needs(target, "approve ID or IMAGE", "approve dotnet-sdk-8"))
+    which, _ = rebuild_and_rest(ask, "comment", "approve ID or IMAGE", "approve dotnet-sdk-8")
     if waiting := await _asked_by_azure(ask, which):
         answered = await ask.desk.answers.approve(*waiting, ask.person, comment)
         return _approved_in_azure(ask, waiting[0], answered)
@@ -105,7 +105,7 @@ async def reject(ask: Ask) -> Card:
         needs(reason, "reject all reason", "reject all waits for tests")
         outcomes = await decisions.decide_each(await _waiting(ask), lambda id_: decisions.reject(id_, person, reason))
         return decided_card(outcomes, "rejected")
-    which = rebuild_named(ask, needs(target, "reject ID or IMAGE reason", "reject dotnet-sdk-8 waits for tests"))
+    which, _ = rebuild_and_rest(ask, "reason", "reject ID or IMAGE reason", "reject dotnet-sdk-8 waits for tests")
     if waiting := await _asked_by_azure(ask, which):
         rejected = await ask.desk.answers.reject(*waiting, ask.person, reason)
         return text_card(f"Rejected in Azure. The run of {waiting[0].image} ends before {rejected.stage}.")
@@ -117,8 +117,7 @@ async def reject(ask: Ask) -> Card:
 
 @command("cancel ID|IMAGE", "stop a rebuild that has not finished", decides=True)
 async def cancel(ask: Ask) -> Card:
-    target, _ = ask.target_and_rest("reason")
-    which = rebuild_named(ask, needs(target, "cancel ID or IMAGE", "cancel dotnet-sdk-8"))
+    which, _ = rebuild_and_rest(ask, "reason", "cancel ID or IMAGE", "cancel dotnet-sdk-8")
     rebuild = await ask.desk.decisions.cancel(which, ask.person)
     if rebuild.is_open:
         return text_card(f"Asked Azure DevOps to cancel run {rebuild.run_number}.")
@@ -127,8 +126,7 @@ async def cancel(ask: Ask) -> Card:
 
 @command("now ID|IMAGE [reason …]", "start an approved rebuild outside of its maintenance window", decides=True)
 async def now(ask: Ask) -> Card:
-    target, reason = ask.target_and_rest("reason")
-    which = rebuild_named(ask, needs(target, "now ID or IMAGE", "now dotnet-sdk-8"))
+    which, reason = rebuild_and_rest(ask, "reason", "now ID or IMAGE", "now dotnet-sdk-8")
     rebuild = await ask.desk.decisions.now(which, ask.person, reason)
     if rebuild.waits_for:
         return text_card(f"{rebuild.image} starts after {rebuild.waits_for}, also outside of its maintenance window.")
@@ -137,8 +135,7 @@ async def now(ask: Ask) -> Card:
 
 @command("retry ID|IMAGE", "run the failed stage of the newest rebuild again", decides=True)
 async def retry(ask: Ask) -> Card:
-    target, _ = ask.target_and_rest("reason")
-    which = rebuild_named(ask, needs(target, "retry ID or IMAGE", "retry dotnet-sdk-8"))
+    which, _ = rebuild_and_rest(ask, "reason", "retry ID or IMAGE", "retry dotnet-sdk-8")
     rebuild = await ask.desk.retries.retry(which, ask.person)
     return text_card(f"Retrying. Run {rebuild.run_number} of {rebuild.image} goes on; its card follows.")
 
