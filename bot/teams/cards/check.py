@@ -1,85 +1,42 @@
 """The summary of one check: which images need something, with the question for each. Its rows follow the answers."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
-from enum import Enum, auto
+from datetime import date, datetime
 from types import MappingProxyType
 
-from microsoft_teams.cards.core import Action, CardElement, Container, TextRun
+from microsoft_teams.cards.core import Action, CardElement, TextRun
 
-from bot.core.base_news import is_security_release
 from bot.core.checks import Check, Status, Verdict
 from bot.core.conversations import Subject
 from bot.core.holds import Hold
-from bot.core.images import Mode, PlatformImage
+from bot.core.images import PlatformImage
 from bot.core.latency import Latencies
-from bot.core.rebuilds import ENDED, Cause, Rebuild, State
+from bot.core.rebuilds import Rebuild
 from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
 from bot.teams.cards.card import (
     ROOM,
     Card,
-    action_set,
     button,
     card,
-    details,
-    fitting,
     heading,
     line,
     more,
     run,
     weight,
 )
-from bot.teams.cards.decisions import approve, approve_all, comment, hold, reject, reject_all, release, snooze
-from bot.teams.cards.explain import explanation
-from bot.teams.cards.formats import Safe, clean, day, moment, time
-from bot.teams.cards.hold import hold_line
+from bot.teams.cards.check_rows import Finding, check_rows
+from bot.teams.cards.decisions import approve_all, reject_all
+from bot.teams.cards.formats import Safe, clean, day, moment
 from bot.teams.cards.latency import latency_rows
 from bot.teams.cards.meaning import (
-    cve_lines,
-    news_lines,
-    support_lines,
     support_mark,
     support_toast,
     support_warnings,
 )
-from bot.teams.cards.rollback import moving
-from bot.teams.cards.states import FOUND, approvals, asked, capital, decidable, digests, ending, row, standing
+from bot.teams.cards.states import FOUND, decidable
 
 MOST_MENDED = 8
 ORDER = (Status.STALE, Status.UNBUILT, Status.UNKNOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One row: what the check found, what became of it, and the image as the catalog has it."""
-
-    verdict: Verdict
-    rebuild: Rebuild | None
-    image: PlatformImage | None
-    hold: Hold | None = None
-    audience: Audience = EVERYBODY
-
-    def asks(self, now: datetime) -> bool:
-        """Whether the row has a question that somebody can still answer."""
-        found = self.verdict.status is not Status.UNKNOWN and not _is_stopped(self)
-        return found and self.rebuild is not None and decidable(self.rebuild, now)
-
-    @property
-    def decides(self) -> bool:
-        return self.audience.decides(self.verdict.name)
-
-    @property
-    def is_security(self) -> bool:
-        return is_security_release(self.verdict.news)
-
-
-class Extent(Enum):
-    """How much a row says, as far as there is room: all, no links, no details."""
-
-    ALL = auto()
-    PLAIN = auto()
-    BRIEF = auto()
 
 
 def check_card(
@@ -97,10 +54,7 @@ def check_card(
 
     `holds` are those in force, by image; `latencies` is what the weekly card tells.
     """
-    at = check.slot or check.checked_at
-    weekly = check.slot is not None and not check.partial
-    name = f"{at:%A} check" if weekly else "Check"
-    title = [f"{name} · ", day(at) if weekly else moment(at)]
+    name, title = _title(check)
     if check.problem:
         body = [heading(*title, " · failed"), line("No image was checked: ", check.problem)]
         return card(f"{name} failed", body, [button("Check now", "check", style="positive")])
@@ -112,31 +66,38 @@ def check_card(
     if not needy:
         told = _all_fresh(verdicts) + _stopped(verdicts, holds) + _unsupported(verdicts, today)
         return card(f"{name}: {told}{ringing}", [heading(*title, f" · {told}"), *notes])
-    findings = [
-        Finding(
-            verdict,
-            rebuilds.get(verdict.rebuild_id or ""),
-            catalog.get(verdict.name),
-            holds.get(verdict.name),
-            audience,
-        )
-        for verdict in needy
-    ]
+    findings = [_finding(verdict, rebuilds, catalog, holds, audience) for verdict in needy]
     counts = [(status, sum(verdict.status is status for verdict in verdicts)) for status in (*ORDER, Status.FRESH)]
     top = [heading(*title), _counts(counts, _unsupported(verdicts, today)), *notes]
     again = refresh(Subject.CHECK, str(check.id), audience)
     took = latency_rows(latencies) if latencies else []
     decisions = _all_at_once(check, [finding for finding in findings if finding.decides], now)
     taken = [*map(weight, [*notes, *took]), *map(weight, decisions), weight(again) if again else 0]
-    rows = _rows(findings, now, today, ROOM - sum(taken))
+    rows = check_rows(findings, now, today, ROOM - sum(taken))
     left = len(findings) - len(rows)
-    actions = [
-        view(Subject.CHECK, str(check.id), audience),
-        *decisions,
-        button("Show all", "list") if left else None,
-    ]
+    show_all = button("Show all", "list") if left else None
     toast = _toast(name, findings, counts, now) + ringing
+    actions = [view(Subject.CHECK, str(check.id), audience), *decisions, show_all]
     return card(toast, [*top, *rows, *more(left, "list"), *took], actions, refresh=again)
+
+
+def _title(check: Check) -> tuple[str, list[str | Safe]]:
+    """What the check is called in a toast, and at the head of its card."""
+    at = check.slot or check.checked_at
+    weekly = check.slot is not None and not check.partial
+    name = f"{at:%A} check" if weekly else "Check"
+    return name, [f"{name} · ", day(at) if weekly else moment(at)]
+
+
+def _finding(
+    verdict: Verdict,
+    rebuilds: Mapping[str, Rebuild],
+    catalog: Mapping[str, PlatformImage],
+    holds: Mapping[str, Hold],
+    audience: Audience,
+) -> Finding:
+    rebuild = rebuilds.get(verdict.rebuild_id or "")
+    return Finding(verdict, rebuild, catalog.get(verdict.name), holds.get(verdict.name), audience)
 
 
 def _mended(check: Check, verdicts: Sequence[Verdict]) -> list[CardElement]:
@@ -204,123 +165,3 @@ def _toast(name: str, findings: Sequence[Finding], counts: Sequence[tuple[Status
         urgent = f"; security: {', '.join(secure)}" if secure else ""
         return f"{len(waiting)} images wait for approval: {', '.join(waiting)}{urgent}"
     return f"{name}: " + ", ".join(f"{count} {FOUND[status].words}" for status, count in counts if count)
-
-
-def _rows(findings: Sequence[Finding], now: datetime, today: date, room: int) -> list[CardElement]:
-    """All rows; with less in their details when there is no room, and the first ones when there is none at all."""
-    for extent in Extent:
-        rows = fitting((_row(finding, now, today, extent) for finding in findings), room)
-        if len(rows) == len(findings):
-            break
-    return rows
-
-
-def _row(finding: Finding, now: datetime, today: date, extent: Extent) -> CardElement:
-    items = [_first_line(finding, today), *_more_lines(finding)]
-    if finding.asks(now):
-        items += finding.audience.who_may(finding.verdict.name)
-    actions = _actions(finding, now)
-    if (actions or finding.asks(now)) and extent is not Extent.BRIEF:
-        links = cve_lines(finding.verdict.news) if extent is Extent.ALL else []
-        hidden, why = details(finding.verdict.name, *_details(finding, now, today), links=links)
-        items += [hidden]
-        actions += [why]
-    if actions:
-        items.append(action_set(*actions))
-    return Container(items=items, separator=True, spacing="Medium")
-
-
-def _first_line(finding: Finding, today: date) -> CardElement:
-    verdict, rebuild = finding.verdict, finding.rebuild
-    mark = support_mark(verdict.support, today)
-    if rebuild is None or verdict.status is Status.UNKNOWN or _is_stopped(finding):
-        return row(verdict.name, FOUND[verdict.status], mark)
-    stands, votes = standing(rebuild), approvals(rebuild, finding.image) if rebuild.state not in ENDED else ""
-    if votes.startswith(stands.words):  # approved, by whom
-        return row(verdict.name, replace(stands, words=votes), mark)
-    return row(verdict.name, stands, f" · {votes}" if votes else "", mark)
-
-
-def _is_stopped(finding: Finding) -> bool:
-    """Whether a hold is all there is to say: what it did not stop is told instead."""
-    told = finding.rebuild and finding.rebuild.state not in (State.AWAITING_APPROVAL, State.SUPERSEDED)
-    return finding.hold is not None and not told
-
-
-def _more_lines(finding: Finding) -> list[CardElement]:
-    verdict, rebuild = finding.verdict, finding.rebuild
-    if verdict.status is Status.UNKNOWN:
-        since = [" since ", moment(verdict.unknown_since)] if verdict.unknown_since else []
-        lines: list[CardElement] = [line("Could not be checked", *since, ": ", verdict.reason)]
-        if rebuild:
-            lines.append(line(f"Its rebuild {rebuild.id}: {standing(rebuild).words}.", subtle=True))
-        return lines
-    if rebuild and rebuild.state is not State.AWAITING_APPROVAL and not _is_stopped(finding):
-        told = ending(rebuild) if rebuild.state in ENDED else rebuild.version_tag
-        return [line(capital(told) if rebuild.state in ENDED else told, subtle=True)] if told else []
-    if rebuild and rebuild.is_rollback and not finding.hold:
-        return [line(*moving(rebuild)), *([line("Reason: ", rebuild.reason)] if rebuild.reason else [])]
-    moved = digests(verdict.recorded_digest, verdict.current_digest) if verdict.recorded_digest else []
-    lines = [line(*_since(verdict), subtle=True), *([line(*moved)] if moved else []), *news_lines(verdict.news)]
-    if finding.hold:
-        return [*lines, hold_line(finding.hold)]
-    if rebuild and rebuild.cause is Cause.REQUESTED:
-        lines.append(line(*asked(rebuild), ", for whatever the base is when it begins.", subtle=True))
-    if rebuild and rebuild.reason:
-        lines.append(line(capital(rebuild.reason), ".", subtle=True))
-    return [*lines, *_silence(finding)]
-
-
-def _since(verdict: Verdict) -> list[str]:
-    """When the base moved: between two checks, which is all that is known."""
-    if verdict.status is Status.UNBUILT:
-        return ["No version is in ECR yet"]
-    if verdict.first_seen is None:
-        return ["The base moved"]
-    if verdict.moved_after is None:
-        return ["New base first seen ", moment(verdict.first_seen)]
-    gap = verdict.first_seen - verdict.moved_after
-    if gap < timedelta(hours=1):
-        return ["Base moved ", moment(verdict.first_seen)]
-    if verdict.first_seen.date() == verdict.moved_after.date():
-        return [
-            "Base moved ",
-            day(verdict.first_seen),
-            " between ",
-            time(verdict.moved_after),
-            " and ",
-            time(verdict.first_seen),
-        ]
-    return ["Base moved between ", day(verdict.moved_after), " and ", day(verdict.first_seen)]
-
-
-def _silence(finding: Finding) -> list[CardElement]:
-    """Why a stale image has no question."""
-    if finding.verdict.rebuild_id:
-        return []
-    if finding.image and finding.image.mode is Mode.NOTIFY:
-        return [line("The catalog only tells about this image (mode notify).", subtle=True)]
-    return [line("This base was rejected; it is asked for again when it moves.", subtle=True)]
-
-
-def _actions(finding: Finding, now: datetime) -> list[Action | None]:
-    if _is_stopped(finding):
-        return [release(finding.verdict.name)]
-    if finding.rebuild and finding.asks(now):
-        return [approve(finding.rebuild), reject(finding.rebuild)] if finding.decides else []
-    if finding.verdict.rebuild_id is None and finding.image and finding.image.mode is Mode.NOTIFY:
-        return [button("Rebuild", "rebuild", target=finding.verdict.name)]
-    return []
-
-
-def _details(finding: Finding, now: datetime, today: date) -> list[CardElement]:
-    verdict = finding.verdict
-    lines = explanation(verdict)
-    lines += support_lines(verdict.support, today)
-    if finding.hold is None and finding.decides:
-        lines.append(action_set(snooze(verdict.name), hold(verdict.name)))
-    if finding.rebuild and finding.rebuild.expires_at:
-        lines.append(line(f"Rebuild {finding.rebuild.id}, open until ", moment(finding.rebuild.expires_at), "."))
-    if finding.rebuild and finding.asks(now) and finding.decides:
-        lines.append(comment(finding.rebuild))
-    return lines
