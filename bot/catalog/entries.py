@@ -214,16 +214,20 @@ def platform_image(name: str, entry: ImageEntry) -> PlatformImage:
         pipeline=PipelineReference(project=entry.pipeline.project, id=entry.pipeline.id),
         platforms=tuple(ImagePlatform.parse(platform) for platform in entry.platforms),
         mode=entry.mode,
-        approval=ApprovalRules(
-            approvers=frozenset(approver.lower() for approver in entry.approval.approvers),
-            channels=tuple(dict.fromkeys(entry.approval.channels)),
-            required=entry.approval.required,
-            self_approve=entry.approval.self_approve,
-            expires=entry.approval.expires,
-            remind=None if entry.approval.remind == "never" else entry.approval.remind,
-        ),
+        approval=_approval_rules(entry.approval),
         windows=Windows.parse(entry.windows.timezone, entry.windows.allow, entry.windows.deny),
         schedule=Crontab.parse(entry.schedule) if entry.schedule else None,
         watch=entry.watch,
         hold_back=None if entry.hold_back == "never" else Severity(entry.hold_back),
+    )
+
+
+def _approval_rules(entry: ApprovalEntry) -> ApprovalRules:
+    return ApprovalRules(
+        approvers=frozenset(approver.lower() for approver in entry.approvers),
+        channels=tuple(dict.fromkeys(entry.channels)),
+        required=entry.required,
+        self_approve=entry.self_approve,
+        expires=entry.expires,
+        remind=None if entry.remind == "never" else entry.remind,
     )

@@ -53,20 +53,7 @@ class InboundTokens:
         try:
             key_id = jwt.get_unverified_header(token).get("kid", "")
             key = await self._key(str(key_id))
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                jwt.PyJWK(dict(key)).key,
-                algorithms=["RS256"],
-                audience=self._app_id,
-                issuer=self._issuer,
-                leeway=LEEWAY_S,
-                options={
-                    "require": ["exp", "iss", "aud"],
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                },
-            )
+            claims = self._signed_claims(token, key)
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"the token is not valid: {error}") from None
         self._in_time(claims)
@@ -75,6 +62,24 @@ class InboundTokens:
         endorsements = key.get("endorsements")
         if endorsements is not None and activity.get("channelId") not in endorsements:
             raise Unauthenticated("the signing key is not endorsed for this channel")
+        return claims
+
+    def _signed_claims(self, token: str, key: Mapping[str, Any]) -> dict[str, Any]:
+        """What the key signed for this bot; times are checked by `_in_time`. Raises PyJWTError."""
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            jwt.PyJWK(dict(key)).key,
+            algorithms=["RS256"],
+            audience=self._app_id,
+            issuer=self._issuer,
+            leeway=LEEWAY_S,
+            options={
+                "require": ["exp", "iss", "aud"],
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+            },
+        )
         return claims
 
     def _in_time(self, claims: Mapping[str, Any]) -> None:
