@@ -245,7 +245,11 @@ class CheckService:
             ended_reason="the base moved again",
             successor=new.id,
         )
-        await self._store.supersede(closed, new, system_entry(present, closed, "supersede", self._clock))
+        entries = (
+            system_entry(present, closed, "supersede", self._clock),
+            system_entry(None, new, "ask", self._clock),
+        )
+        await self._store.supersede(closed, new, *entries)
 
     async def _new_request(self, image: PlatformImage, verdict: Verdict) -> Rebuild:
         now = self._clock.now()

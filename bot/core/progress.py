@@ -37,8 +37,11 @@ class Progress:
 
     async def supersede(self, old: Rebuild, ended: Rebuild, successor: Rebuild) -> None:
         """Let a new question take the place of a rebuild, which has ended."""
-        entry = system_entry(old, ended, "supersede", self._clock)
-        await self._store.supersede(ended, successor, entry, show=(Subject.REBUILD,))
+        entries = (
+            system_entry(old, ended, "supersede", self._clock),
+            system_entry(None, successor, "ask", self._clock),
+        )
+        await self._store.supersede(ended, successor, *entries, show=(Subject.REBUILD,))
         self._wake.cards()
 
     async def try_later(self, rebuild: Rebuild, error: PeerError) -> None:

@@ -82,6 +82,35 @@ async def test_whose_rollback_may_not_replace_a_question_leaves_a_row(bot: Bot) 
     assert [attempt[:2] for attempt in await refused(bot)] == [("Nestor Wilke", "rollback refused")]
 
 
+async def chain(bot: Bot, image: str) -> list[tuple[str, str, str, str]]:
+    """What happened to the rebuilds of an image: id, action, and from which state to which."""
+    rows = await bot.app.store.audit_rows()
+    keys = ("rebuild_id", "action", "old_state", "new_state")
+    return [tuple(row[key] for key in keys) for row in rows if row["image"] == image]
+
+
+async def test_a_question_that_takes_the_place_of_another_leaves_its_own_row(bot: Bot) -> None:
+    """Whether a check or the moment of queueing finds that the base moved: the history of each rebuild is whole."""
+    await question(bot)
+    bot.move_base(SDK)
+    await bot.teams.channel().say("check")
+    bot.world.azure.fail_next("POST", "/runs", 500)
+    await bot.teams.channel().say(f"approve {SDK}")
+    await bot.teams.until_shown(f"{SDK} ·", "Cannot be queued yet")
+    bot.move_base(SDK)
+    bot.clock.advance(timedelta(minutes=5))
+    await bot.app.runner.advance()
+    first, second, third = reversed([rebuild.id for rebuild in await bot.app.store.history(SDK, 9)])
+    assert await chain(bot, SDK) == [
+        (first, "ask", "", "awaiting_approval"),
+        (first, "supersede", "awaiting_approval", "superseded"),
+        (second, "ask", "", "awaiting_approval"),
+        (second, "approve", "awaiting_approval", "approved"),
+        (second, "supersede", "approved", "superseded"),
+        (third, "ask", "", "awaiting_approval"),
+    ]
+
+
 # Who
 
 
