@@ -231,11 +231,13 @@ async def open_app(
         metrics = Metrics(store, registry, repository, clock)
         web_app = routes.create(adapter, hooks, lambda: _ready(store), metrics)
         url = await stack.enter_async_context(_listening(web_app, settings))
+        run_pass, card_pass = asyncio.Lock(), asyncio.Lock()  # held by a loop while it works, not while it waits
+        pauses = (settings.poll_interval, between_passes_s)
         loops = [
-            asyncio.create_task(run_loop(checks, runner, wakes.run_event, settings.poll_interval, between_passes_s)),
-            asyncio.create_task(card_loop(notifier, store, wakes.card_event, clock, between_passes_s)),
+            asyncio.create_task(run_loop(checks, runner, wakes.run_event, run_pass, *pauses)),
+            asyncio.create_task(card_loop(notifier, store, wakes.card_event, card_pass, clock, between_passes_s)),
         ]
-        passes = [runner.one_pass, notifier.one_pass]
+        passes = [run_pass, card_pass]
         if settings.ecr_events_queue_url:
             events = EcrEvents(settings.ecr_events_queue_url)
             stack.push_async_callback(events.close)

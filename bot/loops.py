@@ -37,7 +37,12 @@ class Wakes:
 
 
 async def run_loop(
-    checks: CheckService, runner: Runner, wake: asyncio.Event, poll_interval_s: float, between_passes_s: float
+    checks: CheckService,
+    runner: Runner,
+    wake: asyncio.Event,
+    one_pass: asyncio.Lock,
+    poll_interval_s: float,
+    between_passes_s: float,
 ) -> None:
     """Move rebuilds along for ever."""
     # Hooks or not, a run is never followed more than a minute late, or later than the interval that was asked for.
@@ -48,21 +53,28 @@ async def run_loop(
     }
     while True:
         wake.clear()
-        await _kept_alive(checks.end_holds, fallback=None)
-        pace = await _kept_alive(runner.advance, fallback=Pace.POLL)
+        async with one_pass:
+            await _kept_alive(checks.end_holds, fallback=None)
+            pace = await _kept_alive(runner.advance, fallback=Pace.POLL)
         await asyncio.sleep(between_passes_s)
         await _wait(wake, max(pauses_s[pace] - between_passes_s, 0))
 
 
 async def card_loop(
-    notifier: Notifier, store: CardStore, wake: asyncio.Event, clock: Clock, between_passes_s: float
+    notifier: Notifier,
+    store: CardStore,
+    wake: asyncio.Event,
+    one_pass: asyncio.Lock,
+    clock: Clock,
+    between_passes_s: float,
 ) -> None:
     """Deliver cards for ever."""
     while True:
         wake.clear()
-        await _kept_alive(notifier.deliver, fallback=None)
+        async with one_pass:
+            await _kept_alive(notifier.deliver, fallback=None)
+            next_at = await _kept_alive(store.next_card_at, fallback=None)
         await asyncio.sleep(between_passes_s)
-        next_at = await _kept_alive(store.next_card_at, fallback=None)
         pause_s = (next_at - clock.now()).total_seconds() if next_at else IDLE_S
         await _wait(wake, min(max(pause_s, 0), IDLE_S))
 

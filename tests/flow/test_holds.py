@@ -1,9 +1,13 @@
 """Images that somebody stopped: nothing happens to them, everybody sees why, and they come back when they should."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.conftest import Bot, StartBot
 from tests.peers.teams import ALEX, MEGAN, NESTOR, Message, actions
@@ -44,6 +48,7 @@ async def test_release_asks_again_at_once(bot: Bot) -> None:
     summary = await question(bot)
     await bot.teams.channel().say("hold dotnet-sdk-6 breaks our proxy")
     await bot.teams.until(lambda: "Release" in summary.buttons, "the summary tells of the hold")
+    await bot.app.runner.advance()  # the question is withdrawn
     await bot.teams.channel().press(summary, "Release", MEGAN)
     asked = await bot.teams.until_shown(SDK, "waits for approval")
     assert asked is not summary
@@ -101,6 +106,7 @@ async def test_a_hold_with_an_end_is_over_by_itself(bot: Bot) -> None:
     summary = await question(bot)
     await bot.teams.channel().say("hold dotnet-sdk-6 2d over the weekend")
     await bot.teams.until(lambda: "On hold by Alex Wilber until" in summary.visible, "the summary tells of the hold")
+    await bot.app.runner.advance()  # the question is withdrawn
     posted = len(bot.teams.messages)
     bot.clock.advance(timedelta(days=1))
     await bot.app.checks.end_holds()
@@ -111,11 +117,36 @@ async def test_a_hold_with_an_end_is_over_by_itself(bot: Bot) -> None:
     assert "Approve" in asked[0].buttons
 
 
+async def test_the_end_waits_for_the_check_after_a_hold(start_bot: StartBot) -> None:
+    """Stopped while the check after a hold is under way, the bot ends after it, and the question is kept."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await handler(request)
+
+    async with start_bot() as bot:
+        await bot.check()
+        await bot.teams.channel().install()
+        await question(bot)
+        await bot.teams.channel().say("hold dotnet-sdk-6 2d over the weekend")
+        await bot.app.runner.advance()  # the question is withdrawn
+        bot.clock.advance(timedelta(days=2))
+        bot.world.registry.fail_next("HEAD", "dotnet/sdk", slowly)
+        await bot.teams.channel().say("rebuild dotnet-aspnet-8 which wakes the loop")
+        await bot.teams.until(begun.is_set, "the check after the hold")
+        asyncio.get_running_loop().call_later(0.3, go_on.set)  # while the bot ends
+    async with start_bot() as bot:
+        assert await bot.app.store.open_rebuild(SDK)
+
+
 async def test_a_snooze_brings_the_question_back(bot: Bot) -> None:
     """Snoozed from the card for a week, the question leaves the card and comes again when the week is over."""
     summary = await question(bot)
     await bot.teams.channel().press(summary, "Snooze…", ALEX, pause="1w", comment="after the release")
     await bot.teams.until(lambda: "Snoozed by Alex Wilber until" in summary.visible, "the summary tells of it")
+    await bot.app.runner.advance()  # the question is withdrawn
     assert "Approve" not in summary.buttons
     posted = len(bot.teams.messages)
     bot.clock.advance(timedelta(days=7))
