@@ -126,6 +126,21 @@ async def test_a_button_that_is_out_of_date_tells_the_present_state(bot: Bot) ->
     assert len(await audited(bot)) == 2
 
 
+async def test_the_button_of_one_stage_does_not_answer_for_the_next(bot: Bot) -> None:
+    """Where two stages ask, the Approve of the first one, pressed again while the second waits, decides nothing."""
+    bot.world.azure.runs.guarded = {"Test", "Push"}
+    card = await until_waiting(bot)
+    old = next(action for action in actions(card.card) if action["title"] == "Approve")
+    await bot.teams.channel().press(card, "Approve")
+    await bot.teams.until(lambda: "Push waits for an approval in Azure." in card.visible, "the next stage asks")
+    answer = await bot.teams.channel().invoke(old["verb"], old["data"], MEGAN)
+    assert "waits for an approval of Push in Azure" in answer["value"]
+    await bot.app.runner.advance()
+    assert asked(bot).status == "pending"
+    await bot.teams.channel().press(card, "Approve")
+    await bot.teams.until(lambda: "in ECR as" in card.visible, "the card ends in ECR")
+
+
 async def test_azure_refuses_the_bot(bot: Bot) -> None:
     """When the bot is no approver in Azure, the answer says so plainly, and somebody who is may still decide."""
     card = await until_waiting(bot)
