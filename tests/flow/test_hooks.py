@@ -225,6 +225,7 @@ async def test_lost_doubled_and_shuffled_events(
     async with start_bot(HOOK_SECRET=SECRET, POLL_INTERVAL=NEVER) as bot, PostOffice() as office:
         await subscribe(bot.world.azure.url, office.url, PipelineReference(project="platform-images", id=12))
         bot.script.gate.clear()
+        before = len(bot.teams.messages)
         await bot.teams.personal(ALEX).say(f"rebuild {SDK}")
         run = await bot.teams.until(lambda: _open_run(bot), "a run is queued")
         for phase, stage in enumerate(("Build", "Test", None)):
@@ -238,7 +239,11 @@ async def test_lost_doubled_and_shuffled_events(
         (rebuild,) = await bot.app.store.history(SDK, 1)
         assert (rebuild.run_id, rebuild.state) == (run.id, State.SUCCEEDED)
         assert {stage.state for stage in rebuild.stages} == {StageState.SUCCEEDED}
-        await bot.teams.until_shown(f"{SDK} · in ECR as {rebuild.version_tag}")
+        card = await bot.teams.until_shown(f"{SDK} · in ECR as {rebuild.version_tag}")
+        notice = await bot.teams.until_shown(f"in ECR as {rebuild.version_tag}", "<at>Alex Wilber</at>")
+        await bot.app.notifier.deliver()
+        assert bot.teams.messages[before:] == [card, notice]
+        assert all(f"✓\xa0{stage}" in card.visible for stage in ("Build", "Test", "Push"))
         audit = [row["action"] for row in await bot.app.store.audit_rows() if row["rebuild_id"] == rebuild.id]
         assert [action for action in audit if action != "start"] == ["rebuild", "queue", "finish", "succeeded"]
 
