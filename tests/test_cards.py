@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -258,6 +258,7 @@ def parent_of(*children: Rebuild) -> Card:
 
 
 MOVED = "the base moved for linux/amd64"
+OVER = Support(what=".NET 6.0", ends=date(2024, 11, 12), next_image="dotnet-sdk-8")
 TOOK = Latencies(
     count=3,
     median=timedelta(days=2, hours=12),
@@ -422,6 +423,17 @@ EVERY_CARD: dict[str, Callable[[], Card]] = {
         verdict(), verdict("dotnet-sdk-8"), rebuilds=[rebuild(), rebuild(id="abcdefgh", image="dotnet-sdk-8")]
     ),
     "weekly check with a chart": lambda: check_of(verdict(), rebuilds=[rebuild()], latencies=TOOK),
+    "weekly check of what is fresh": lambda: check_of(FRESH, replace(FRESH, support=OVER), latencies=TOOK),
+    "check with news and support": lambda: check_of(
+        verdict(news=moved_base(17), support=OVER), FRESH, rebuilds=[rebuild(news=moved_base(17), support=OVER)]
+    ),
+    "rebuild with news and support": lambda: rebuild_card(
+        rebuild(news=moved_base(17), support=OVER), platform_image(), now=NOW
+    ),
+    "status with news and support": lambda: status_card_of(verdict(news=moved_base(17), support=OVER)),
+    "pending with news and support": lambda: certain(
+        pending_card([rebuild(news=moved_base(17), support=OVER)], now=NOW)
+    ),
     "rebuild that was an update": lambda: rebuild_card(
         rebuild(
             State.SUCCEEDED, base_seen_at=NOW - timedelta(hours=30), found="the base moved for linux/amd64 (label)"
@@ -878,6 +890,20 @@ def test_a_failed_rebuild_names_step_duration_and_errors_before_the_log() -> Non
     told = seen(card).splitlines()
     assert told[2:9] == ["Test · Run the application failed after 40 s.", *(f"error {n}" for n in range(5)), "a line"]
     assert seen(card).count("error 1") == 1
+
+
+def test_a_failure_is_told_before_the_end_of_support() -> None:
+    """What happened comes first, and what was known before comes after it."""
+    told = seen(rebuild_card(rebuild(State.FAILED, support=OVER), platform_image(), now=NOW))
+    assert 0 < told.index("failed after 40 s") < told.index("Support of .NET 6.0 ended on 12 Nov 2024.")
+
+
+def test_a_chart_has_as_many_bars_as_a_phone_can_show() -> None:
+    """Twelve weeks are told in words, and the newest ten of them drawn."""
+    weeks = tuple((NOW - timedelta(weeks=12 - number), timedelta(days=1)) for number in range(12))
+    drawn = check_of(FRESH, latencies=replace(TOOK, weeks=weeks))
+    [chart] = [each for each in elements(drawn.content) if each.get("type") == "Chart.VerticalBar"]
+    assert [bar["x"] for bar in chart["data"]] == [f"{week}" for week in range(38, 48)]
 
 
 def test_a_retried_rebuild_shows_its_attempt() -> None:

@@ -40,6 +40,9 @@ async def test_an_update_is_timed_from_the_first_sight_of_its_base(bot: Bot) -> 
     await bot.teams.until(lambda: f"{ASPNET_8}\xa0 in ECR as" in weekly.visible, "the row follows")
     assert sentence in weekly.visible
     assert "From new base to ECR" not in summary.text
+    await bot.teams.until_shown(f"{ASPNET_8} · in ECR as")
+    await bot.next_week()
+    await bot.teams.until_shown("all 3 images are fresh", f"worst 2.0 days ({SDK}); 2 updates.")
 
 
 async def test_a_rebuild_without_a_new_base_is_no_update(bot: Bot) -> None:

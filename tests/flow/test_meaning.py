@@ -219,6 +219,7 @@ async def test_an_image_out_of_support_never_just_says_fresh(informed: Informed,
         await bot.next_week()
         card = await bot.teams.until_shown("all 3 images are fresh · 1 out of support")
         assert "1 out of support" in card.activity["summary"]
+        assert f"Fresh, but out of support: {ASPNET}." in card.visible
         person = bot.teams.personal(ALEX)
         mark = "fresh · out of support since 29 Nov 2026"
         assert mark in (await person.ask("list")).visible

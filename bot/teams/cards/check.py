@@ -30,6 +30,7 @@ from bot.teams.cards.formats import Safe, clean, day, moment
 from bot.teams.cards.latency import latency_rows
 from bot.teams.cards.meaning import (
     support_mark,
+    support_over,
     support_toast,
     support_warnings,
 )
@@ -61,16 +62,18 @@ def check_card(
     verdicts = [verdict for verdict in check.verdicts if not images or verdict.name in images]
     today = check.checked_at.date()
     notes = [*_mended(check, verdicts), *support_warnings(verdicts, today)]
+    if len(verdicts) > 1:
+        notes += support_over(verdicts, today)
     ringing = support_toast(verdicts, today)
     needy = [verdict for status in ORDER for verdict in verdicts if verdict.status is status]
+    took = latency_rows(latencies) if latencies else []
     if not needy:
         told = _all_fresh(verdicts) + _stopped(verdicts, holds) + _unsupported(verdicts, today)
-        return card(f"{name}: {told}{ringing}", [heading(*title, f" · {told}"), *notes])
+        return card(f"{name}: {told}{ringing}", [heading(*title, f" · {told}"), *notes, *took])
     findings = [_finding(verdict, rebuilds, catalog, holds, audience) for verdict in needy]
     counts = [(status, sum(verdict.status is status for verdict in verdicts)) for status in (*ORDER, Status.FRESH)]
     top = [heading(*title), _counts(counts, _unsupported(verdicts, today)), *notes]
     again = refresh(Subject.CHECK, str(check.id), audience)
-    took = latency_rows(latencies) if latencies else []
     decisions = _all_at_once(check, [finding for finding in findings if finding.decides], now)
     taken = [*map(weight, [*notes, *took]), *map(weight, decisions), weight(again) if again else 0]
     rows = check_rows(findings, now, today, ROOM - sum(taken))

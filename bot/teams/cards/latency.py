@@ -15,6 +15,7 @@ from bot.core.rebuilds import Rebuild
 from bot.teams.cards.card import action_set, line
 from bot.teams.cards.formats import moment, plural
 
+MOST_BARS = 10  # with more their numbers are cut off on a phone
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -32,12 +33,12 @@ def latency_rows(latencies: Latencies) -> list[CardElement]:
 
 
 def _chart(latencies: Latencies) -> CardElement:
-    """Bars by the number of the week, which is short enough for phones."""
+    """Bars by the number of the week, the newest ones."""
     unit, name = (DAY, "days") if latencies.median >= DAY else (HOUR, "hours")
     days = [f"{first.day} {first:%b} {span(took)}" for first, took in latencies.weeks]
     bars = [
         VerticalBarChartDataValue(x=str(first.isocalendar().week), y=round(took / unit, 1))
-        for first, took in latencies.weeks
+        for first, took in latencies.weeks[-MOST_BARS:]
     ]
     return VerticalBarChart(
         title=f"Median {name} from new base to ECR",

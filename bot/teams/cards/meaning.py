@@ -7,7 +7,7 @@ from itertools import groupby
 from microsoft_teams.cards.core import CardElement, OpenUrlAction, RichTextBlock, TextRun
 
 from bot.core.base_news import BaseNews, Cve, NewsKind
-from bot.core.checks import Verdict
+from bot.core.checks import Status, Verdict
 from bot.core.support import RING, URGE, Support
 from bot.teams.cards.card import line, run
 from bot.teams.cards.formats import Safe, clean, plural
@@ -90,6 +90,12 @@ def support_warnings(verdicts: Iterable[Verdict], today: date) -> list[CardEleme
     return [_warning(group[0][0], [name for _, name in group], today) for group in groups[:MOST_WARNINGS]]
 
 
+def support_over(verdicts: Iterable[Verdict], today: date) -> list[CardElement]:
+    """Which of the fresh images are out of support; the others have a row of their own that says so."""
+    names = [v.name for v in verdicts if v.status is Status.FRESH and v.support and v.support.is_over(today)]
+    return [line(f"Fresh, but out of support: {_several(names)}.", subtle=True)] if names else []
+
+
 def support_toast(verdicts: Iterable[Verdict], today: date) -> str:
     """`; support of .NET 8.0 ends in 7 days, 10 Nov 2026` in the last week, else empty."""
     last = {
@@ -105,10 +111,13 @@ def _group(support: Support) -> tuple[date, str]:
 
 
 def _warning(support: Support, names: Sequence[str], today: date) -> CardElement:
-    left = len(names) - MOST_NAMES
-    whose = ", ".join(map(_short, names[:MOST_NAMES])) + (f" and {left} more" if left > 0 else "")
     told = f"Support of {_short(support.what)} {_when(support, today)}"
-    return line(run(told, bold=support.left(today) <= URGE), f": {whose}.")
+    return line(run(told, bold=support.left(today) <= URGE), f": {_several(names)}.")
+
+
+def _several(names: Sequence[str]) -> str:
+    left = len(names) - MOST_NAMES
+    return ", ".join(map(_short, names[:MOST_NAMES])) + (f" and {left} more" if left > 0 else "")
 
 
 def _when(support: Support, today: date) -> str:

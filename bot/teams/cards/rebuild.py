@@ -69,12 +69,11 @@ def rebuild_card(
         body.append(stage_strip(rebuild.stages))
     body += [
         *_meaning(rebuild, image),
+        *(_failure(rebuild) if rebuild.state is State.FAILED else []),
         *support_lines(rebuild.support, now.date(), advise=rebuild.state is State.AWAITING_APPROVAL),
     ]
     if hold:
         body.append(hold_line(hold))
-    if rebuild.state is State.FAILED:
-        body += _failure(rebuild)
     asks = undecided(rebuild, now)
     body.append(_footer(rebuild, image))
     if asks:
