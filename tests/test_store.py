@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from bot.core.base_news import BaseNews, Cve, NewsKind
 from bot.core.checks import Check, Evidence, Requests, Status, Verdict
 from bot.core.conversations import Announcement, Conversation, ConversationKind, DueCard, Subject
+from bot.core.findings import Comparison, Finding, Group, ScanState, Severity
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest
 from bot.core.rebuilds import (
@@ -343,6 +344,16 @@ WHOLE = Rebuild(
         ),
     ),
     log_tail=("line one", "line two"),
+    previous_digest=OLD,
+    comparison=Comparison(
+        state=ScanState.DONE,
+        fixed=Group(
+            counts={Severity.CRITICAL: 2},
+            worst=(Finding(name="CVE-2026-1", severity=Severity.CRITICAL, uri="https://cve.example", package="perl"),),
+        ),
+        old_scan=MONDAY,
+    ),
+    hold_back=Severity.HIGH,
     news=BaseNews(
         kind=NewsKind.RELEASE,
         old_version="6.0.33",

@@ -248,9 +248,8 @@ async def test_a_notice_of_the_attempt_before_is_no_news(bot: Bot) -> None:
     await bot.teams.until(lambda: "POST" in {method for method, _ in bot.teams.calls[posts:]}, "the refused ring")
     bot.script.failing.clear()
     await bot.teams.channel().press(card, "Retry failed stage")
-    await bot.teams.until(lambda: f"in ECR as {VERSION}" in card.visible, "the card ends in ECR")
     bot.clock.advance(timedelta(seconds=31))
-    await bot.app.notifier.deliver()
+    await bot.teams.until(lambda: f"in ECR as {VERSION}" in card.visible, "the card ends in ECR")
     await bot.teams.until(lambda: mentions(bot), "a ring")
     await bot.app.notifier.deliver()
     assert ["in ECR" in text for text in mentions(bot)] == [True]
