@@ -402,8 +402,10 @@ def braked(history: Iterable[Rebuild]) -> bool:
 
 
 def retry_delay(attempts: int, retry_after_s: float | None) -> timedelta:
-    """How long to wait before queueing again: what the peer asked for, else 10 s doubling to five minutes."""
-    return timedelta(seconds=retry_after_s if retry_after_s is not None else min(10 * 2 ** (attempts - 1), 300))
+    """How long to wait before queueing again: what the peer asked for up to an hour, else 10 s doubling to 5 min."""
+    if retry_after_s is not None:
+        return timedelta(seconds=min(retry_after_s, 3600))
+    return timedelta(seconds=min(10 * 2 ** (attempts - 1), 300))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,8 @@ from bot.teams.drawings import Drawings
 logger = logging.getLogger(__name__)
 
 CARD_TYPE = "application/vnd.microsoft.card.adaptive"
-LONGEST_PAUSE_S = 3600  # of a card that is refused
-LONGEST_QUIET_S = 300  # of a conversation in which Teams takes nothing
+LONGEST_PAUSE_S = 3600
+LONGEST_QUIET_S = 300  # of a conversation in which Teams takes nothing, and does not say for how long
 CLAIM = timedelta(minutes=1)  # longer than a call to Teams may take
 DENIALS = 10  # as many refusals of one card, which take some minutes, and the conversation is gone
 
@@ -158,9 +158,9 @@ def _thread(conversation: Conversation, root: str | None) -> str:
 
 
 def _pause(card: DueCard, error: BotError) -> timedelta:
-    """What Teams asked for, else a second doubling to the longest pause, which holds up one card or all after it."""
-    if isinstance(error, PeerUnavailable):
-        asked, longest_s = error.retry_after_s, LONGEST_QUIET_S
-    else:
-        asked, longest_s = None, LONGEST_PAUSE_S
-    return timedelta(seconds=min(2**card.attempts, longest_s) if asked is None else asked)
+    """What Teams asked for, else a second doubling; an hour at most, or minutes when a whole conversation waits."""
+    if not isinstance(error, PeerUnavailable):
+        return timedelta(seconds=min(2**card.attempts, LONGEST_PAUSE_S))
+    if error.retry_after_s is None:
+        return timedelta(seconds=min(2**card.attempts, LONGEST_QUIET_S))
+    return timedelta(seconds=min(error.retry_after_s, LONGEST_PAUSE_S))

@@ -146,6 +146,24 @@ async def test_a_refused_card_is_delivered_later(bot: Bot) -> None:
     assert len(bot.teams.messages) == 1
 
 
+async def test_nobody_makes_the_bot_wait_for_more_than_an_hour(bot: Bot) -> None:
+    """Pauses that Teams and Azure ask for are kept, but not those that would last for years."""
+    ages = 10**400
+    bot.teams.fail_next("POST", 429, headers={"Retry-After": f"{ages}"}, times=1)
+    bot.world.azure.fail_next("POST", "/runs", throttled(ages))
+    bot.move_base(SDK)
+    await bot.next_week()
+    await bot.teams.until(lambda: [c for c in bot.teams.calls if c[1].endswith("/activities")], "the first try")
+    bot.clock.advance(timedelta(hours=1))
+    await bot.app.notifier.deliver()
+    summary = await bot.teams.until_shown(SDK, "waits for approval")
+    await bot.teams.channel().press(summary, "Approve")
+    await bot.teams.until_shown(f"{SDK} ·", "Cannot be queued yet")
+    bot.clock.advance(timedelta(hours=1))
+    await bot.app.runner.advance()
+    await bot.teams.until_shown(f"{SDK} · in ECR as")
+
+
 async def test_what_comes_later_does_not_overtake_a_card_that_waits(bot: Bot) -> None:
     """While Teams asks for a pause nothing is posted there: the mention of the end replies to the card, not before."""
     bot.move_base(SDK)
