@@ -100,6 +100,9 @@ class Runner:
             except PeerError as error:
                 logger.warning("rebuild %s cannot go on: %s", rebuild.id, error)
                 self._hints.missed()
+            except Exception:
+                logger.exception("rebuild %s cannot go on", rebuild.id)
+                self._hints.missed()
 
     async def _watch(self, rebuild: Rebuild) -> None:
         """A question ends by itself when nobody decides, or its image is stopped or leaves the catalog."""

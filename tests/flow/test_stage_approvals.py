@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from bot.core.images import PipelineReference
 from bot.demo.azure_devops import close_after
@@ -245,3 +247,21 @@ async def test_approvals_that_cannot_be_read_do_not_stop_the_run(bot: Bot) -> No
     )
     bot.world.azure.runs.decide(run, asked(bot), "approved", "")
     await bot.teams.until_shown(f"{SDK} · in ECR as")
+
+
+async def test_an_approval_without_sense_stops_no_other_rebuild(bot: Bot) -> None:
+    """What Azure answers for one run may be anything: the other runs are followed, and so is this one afterwards."""
+
+    broken = True
+
+    async def nonsense(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return web.json_response({"count": 1, "value": [{"steps": []}]}) if broken else await handler(request)
+
+    card = await until_waiting(bot)
+    bot.world.azure.runs.guarded.clear()
+    bot.world.azure.fail_next("GET", "/approvals", nonsense, times=1000)
+    await bot.teams.personal(ALEX).say("rebuild dotnet-aspnet-6")
+    await bot.teams.until_shown("dotnet-aspnet-6 · in ECR as")
+    broken = False
+    await bot.teams.channel().press(card, "Approve")
+    await bot.teams.until(lambda: "in ECR as" in card.visible, "the card ends in ECR")
