@@ -40,6 +40,7 @@ async def test_a_hold_withdraws_the_question_and_survives_checks_and_restarts(st
         assert "Approve" not in second.buttons
         status = await bot.teams.personal(ALEX).ask("status dotnet-sdk-6")
         assert "on hold" in status.visible
+        assert len(await bot.app.store.history(SDK, 9)) == 1
         assert bot.runs == []
 
 
