@@ -10,7 +10,7 @@ from bot.core.images import PlatformImage
 from bot.core.permissions import Permissions
 from bot.core.ports import Clock, Pipelines, Store, Wake
 from bot.core.reading import ReadService
-from bot.core.rebuilds import Person, Rebuild, State, Vote, approval_counts, until_open
+from bot.core.rebuilds import Person, Rebuild, State, Vote, approval_counts, is_same, until_open
 from bot.errors import CommandError, Conflict, Refused
 
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster
@@ -81,7 +81,8 @@ class DecideService:
         if not reason:
             raise CommandError("A rejection needs a reason, for those who ask why.")
         rejected = replace(rebuild.move(State.REJECTED, self._clock.now()), ended_by=person, ended_reason=reason)
-        return await self.save(rebuild, rejected, person, "reject", reason)
+        wished = rebuild.requested_by is not None and not is_same(rebuild.requested_by, person)
+        return await self.save(rebuild, rejected, person, "reject", reason, (Subject.NOTICE,) if wished else ())
 
     async def decide_each(
         self, waiting: Iterable[Rebuild], decide: Callable[[str], Awaitable[Rebuild]]

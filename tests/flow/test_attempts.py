@@ -284,3 +284,19 @@ async def test_a_child_is_approved_with_a_comment(bot: Bot) -> None:
     rows = [row for row in await bot.app.store.audit_rows() if row["action"] == "approve"]
     assert (rows[-1]["actor_name"], rows[-1]["comment"]) == ("Megan Bowen", "CHG-77")
     assert rows[-1]["image"] != PARENT
+
+
+async def test_whoever_asked_hears_of_the_rejection(bot: Bot) -> None:
+    """A reply mentions them with the reason; nobody is called when a check asked, or they rejected it themselves."""
+    await bot.teams.channel().say(f"rebuild {SDK} we need it", NESTOR)
+    card = await bot.teams.until_shown(f"{SDK} · waits for approval")
+    await bot.teams.channel().press(card, "Reject…", ALEX, reason="not before the release")
+    told = f"{SDK}: rejected by Alex Wilber: not before the release. <at>Nestor Wilke</at>"
+    notice = await bot.teams.until_shown(told)
+    assert notice.conversation == f"{bot.teams.channel().id};messageid={card.id}"
+    assert "<at>Alex" not in notice.text
+    posted = len(bot.teams.messages)
+    summary = await question(bot)
+    await bot.teams.channel().press(summary, "Reject…", ALEX, reason="no")
+    await bot.teams.until(lambda: "rejected" in summary.visible, "the row says so")
+    assert len(bot.teams.messages) == posted + 1

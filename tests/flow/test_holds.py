@@ -30,6 +30,7 @@ async def test_a_hold_withdraws_the_question_and_survives_checks_and_restarts(st
         summary = await question(bot)
         answer = await bot.teams.channel().ask("hold dotnet-sdk-6 breaks our proxy")
         assert "On hold by Alex Wilber since" in answer.visible
+        assert "until somebody releases it" in answer.visible
         await bot.teams.until(lambda: "breaks our proxy" in summary.visible, "the summary tells of the hold")
         assert "Approve" not in summary.buttons
         assert "Release" in summary.buttons
@@ -200,6 +201,7 @@ async def test_only_approvers_stop_images(bot: Bot, text: str) -> None:
         ("hold dotnet-sdk-6", "A hold needs a reason"),
         ("hold", "Something is missing"),
         ("hold dotnet-sdk-6 9999w why", "between five minutes and a year"),
+        ("hold dotnet-sdk-6 7 days why", "How long is 7? For example hold dotnet-sdk-6 7d reason"),
         ("snooze dotnet-sdk-6", "For how long?"),
         ("snooze dotnet-sdk-6 soon", "For how long?"),
         ("snooze dotnet-sdk-6 0d", "between five minutes and a year"),

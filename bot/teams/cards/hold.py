@@ -14,8 +14,9 @@ WORDS = {HoldKind.HOLD: "on hold", HoldKind.SNOOZE: "snoozed"}
 def hold_card(hold: Hold) -> Card:
     """The answer when somebody stopped an image."""
     title = f"{hold.image} · {WORDS[hold.kind]}"
+    end = "then" if hold.until else "somebody releases it"
     told = {
-        HoldKind.HOLD: "Nothing is asked, queued or rebuilt for it. A run under way goes on.",
+        HoldKind.HOLD: f"Nothing is asked, queued or rebuilt for it until {end}. A run under way goes on.",
         HoldKind.SNOOZE: "The question comes again then, or earlier when the base moves once more.",
     }
     return card(title, [heading(title), hold_line(hold), line(told[hold.kind], subtle=True)], [release(hold.image)])

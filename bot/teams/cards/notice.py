@@ -6,10 +6,10 @@ from datetime import datetime
 from xml.sax.saxutils import escape
 
 from bot.core.findings import ScanState
-from bot.core.rebuilds import Person, Rebuild
+from bot.core.rebuilds import Person, Rebuild, State
 from bot.teams.cards.formats import age, clean
 from bot.teams.cards.mentions import call
-from bot.teams.cards.states import sentence
+from bot.teams.cards.states import ending, sentence
 from bot.teams.cards.vulnerabilities import advice, not_compared
 
 
@@ -26,6 +26,9 @@ class Notice:
 
 def notice(rebuild: Rebuild) -> Notice:
     """What is said about a rebuild to those who asked for it, approved it or ended it."""
+    if rebuild.state is State.REJECTED:
+        told = f"{sentence(rebuild)} {ending(rebuild)}"
+        return _calling([person for person in rebuild.people if person != rebuild.ended_by], f"{clean(told)}.")
     return _calling(rebuild.people, f"{clean(sentence(rebuild))}.{_of_scans(rebuild)}")
 
 

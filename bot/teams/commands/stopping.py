@@ -22,6 +22,9 @@ async def snooze(ask: Ask) -> Card:
 @command("hold IMAGE [7d] reason", "leave an image as it is, until it is released or for a while", decides=True)
 async def hold(ask: Ask) -> Card:
     name, rest = image_and_rest(ask, "reason", "hold IMAGE reason", "hold dotnet-sdk-8 breaks our proxy")
+    word, _ = first(rest)
+    if word.isdecimal() and not ask.pressed:
+        raise CommandError(f"How long is {word[:6]}? For example hold {name} {word[:6]}d reason, with m, h, d or w.")
     pause, reason = (None, rest) if ask.pressed else _pause(*first(rest))
     return hold_card(await ask.desk.holds.hold(name, ask.person, reason, pause))
 
