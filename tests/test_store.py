@@ -128,6 +128,11 @@ def place(name: str, *images: str, subscribed: bool = True) -> Conversation:
     )
 
 
+async def keep(store: SqlStore, conversation: Conversation) -> None:
+    """Add or replace a conversation."""
+    await store.change_conversation(conversation.id, lambda _: conversation)
+
+
 def wanted(cards: list[DueCard]) -> list[tuple[str, str]]:
     return [(card.conversation.id, card.subject) for card in cards]
 
@@ -230,7 +235,7 @@ async def test_twenty_writers_of_different_things(open_store: Open) -> None:
         store = stores[number % 2]
         image = f"image-{number}"
         rebuild = await add(store, question(image), Subject.REBUILD)
-        await store.save_conversation(place(f"conversation-{number}"))
+        await keep(store, place(f"conversation-{number}"))
         await store.put(Digest(f"sha256:{number:064x}"), b"{}")
         await store.seen({image: NEW, "shared": NEW}, MONDAY)
         verdicts = (verdict(image, rebuild_id=rebuild.id), verdict("shared"))
@@ -250,7 +255,7 @@ async def test_twenty_writers_of_different_things(open_store: Open) -> None:
 
 async def test_superseding_is_one_step(store: SqlStore) -> None:
     """The old request ends and the new one is open, with its card, or nothing happens at all."""
-    await store.save_conversation(place("channel"))
+    await keep(store, place("channel"))
     old = await add(store, question())
     new = question(new_digest=NEWEST)
     ended = replace(old.move(State.SUPERSEDED, MONDAY), successor=new.id)
@@ -386,7 +391,7 @@ async def test_rows_survive_reopening(open_store: Open) -> None:
     assert all(getattr(WHOLE, field.name) not in (None, (), "") for field in fields(WHOLE))
     entry_ = AuditEntry(at=MONDAY, actor=ALEX, action="ask", image=SDK, comment="ok", extra={"run": "42"})
     await first.add_rebuild(WHOLE, entry_)
-    await first.save_conversation(place("channel", SDK))
+    await keep(first, place("channel", SDK))
     check = await first.add_check(
         Check(
             checked_at=MONDAY,
@@ -610,7 +615,7 @@ async def test_ten_claims_at_once_are_one(open_store: Open) -> None:
 
 async def test_card_is_owed_until_it_was_delivered(store: SqlStore) -> None:
     """A card is due when its subject is newer than what the conversation has, and only then."""
-    await store.save_conversation(place("channel"))
+    await keep(store, place("channel"))
     rebuild = await add(store, question(), Subject.REBUILD)
     (card,) = await store.due_cards(MONDAY)
     assert (card.subject, card.subject_id, card.revision, card.activity_id) == (Subject.REBUILD, rebuild.id, 1, None)
@@ -640,7 +645,7 @@ async def test_cards_go_to_who_wants_them(store: SqlStore) -> None:
         place("asked here", subscribed=False),
         place("gone"),
     ):
-        await store.save_conversation(conversation)
+        await keep(store, conversation)
     await store.mark_gone("gone", MONDAY)
     rebuild = await add(store, question(conversation_id="asked here"), Subject.NOTICE, Subject.REBUILD)
     due = await store.due_cards(MONDAY)
@@ -657,7 +662,7 @@ async def test_cards_go_to_who_wants_them(store: SqlStore) -> None:
 
 async def test_notice_is_delivered_once(store: SqlStore) -> None:
     """A notice never changes: once delivered it is not due again, whatever the rebuild does."""
-    await store.save_conversation(place("channel"))
+    await keep(store, place("channel"))
     rebuild = await add(store, question(), Subject.NOTICE)
     (card,) = await store.due_cards(MONDAY)
     await store.card_delivered(card, "activity-1", "")
@@ -668,7 +673,7 @@ async def test_notice_is_delivered_once(store: SqlStore) -> None:
 async def test_card_of_a_check(store: SqlStore) -> None:
     """It goes to all subscribed to one of its images, or to where it was asked for, and follows its rebuilds."""
     for conversation in (place("all"), place("its own", SDK), place("another", ASPNET), place("x", subscribed=False)):
-        await store.save_conversation(conversation)
+        await keep(store, conversation)
     rebuild = await add(store, question())
     found = (verdict(SDK, rebuild_id=rebuild.id),)
     check = await store.add_check(Check(checked_at=MONDAY, verdicts=found), everywhere=True)
@@ -690,14 +695,14 @@ async def test_card_of_a_check(store: SqlStore) -> None:
 async def test_failed_check_is_told_to_all(store: SqlStore) -> None:
     """A check without any image concerns everybody who is subscribed to anything."""
     for conversation in (place("all"), place("another", ASPNET), place("x", subscribed=False)):
-        await store.save_conversation(conversation)
+        await keep(store, conversation)
     await store.add_check(Check(checked_at=MONDAY, problem="broken"), everywhere=True)
     assert [card.conversation.id for card in await store.due_cards(MONDAY)] == ["all", "another"]
 
 
 async def test_refused_card_comes_again_later(store: SqlStore) -> None:
     """A card on a pause is due when the pause is over; a lost one is posted anew; success ends the counting."""
-    await store.save_conversation(place("channel"))
+    await keep(store, place("channel"))
     rebuild = await add(store, question(), Subject.REBUILD)
     (card,) = await store.due_cards(MONDAY)
     assert await store.next_card_at() is None
@@ -719,12 +724,12 @@ async def test_refused_card_comes_again_later(store: SqlStore) -> None:
 
 async def test_conversation_that_is_gone_and_comes_back(store: SqlStore) -> None:
     """Nothing is due for a conversation that is gone; when it says something again, what was missed is due."""
-    await store.save_conversation(place("channel"))
+    await keep(store, place("channel"))
     await add(store, question(), Subject.REBUILD)
     await store.mark_gone("channel", MONDAY)
     assert await store.due_cards(MONDAY) == []
     assert await store.reach() == (0, 1)
-    await store.save_conversation(place("channel", SDK))
+    await keep(store, place("channel", SDK))
     assert wanted(await store.due_cards(MONDAY)) == [("channel", Subject.REBUILD)]
     assert await store.reach() == (1, 0)
     assert await store.conversation("unknown") is None
@@ -733,7 +738,7 @@ async def test_conversation_that_is_gone_and_comes_back(store: SqlStore) -> None
 async def test_announcement_goes_to_who_is_told(store: SqlStore) -> None:
     """Of an image to those who are told about it, of anything else to all; one of a loss once, and not to the lost."""
     for conversation in (place("all"), place("its own", SDK), place("another", ASPNET), place("x", subscribed=False)):
-        await store.save_conversation(conversation)
+        await keep(store, conversation)
     await store.announce(Announcement(at=MONDAY, text="a tag was deleted", image=SDK))
     assert [card.conversation.id for card in await store.due_cards(MONDAY)] == ["all", "its own"]
     for card in await store.due_cards(MONDAY):
@@ -863,3 +868,19 @@ async def test_a_hold_of_an_earlier_version_is_lifted(open_store: Open, url: str
     assert not await store.lift_hold(replace(hold, reason="another"), row)
     assert await store.lift_hold(hold, row)
     assert await store.holds() == {}
+
+
+async def test_changes_of_a_conversation_at_once_all_count(open_store: Open) -> None:
+    """Whoever writes first, on two replicas: none of ten wishes is lost, also not that of who adds the conversation."""
+    stores = [await open_store(), await open_store()]
+
+    def wish(image: str) -> Callable[[Conversation | None], Conversation]:
+        return lambda known: (known or place("channel", subscribed=False)).subscribe([image], failures_only=False)
+
+    names = [f"image-{number}" for number in range(10)]
+    await asyncio.gather(
+        *(stores[number % 2].change_conversation("channel", wish(name)) for number, name in enumerate(names))
+    )
+    told = await stores[0].conversation("channel")
+    assert told is not None
+    assert set(told.images) == set(names)

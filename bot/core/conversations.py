@@ -22,7 +22,8 @@ class Conversation:
     """A conversation the bot may post to. `id` is without `;messageid=`: a channel, not one of its threads.
 
     `images` are the images it is told about; empty means all of them but those `excluded`, also the ones that join the
-    catalog later. An image that left the catalog stays in either. `team_id` is of the team that owns a channel.
+    catalog later. An image that left the catalog stays in either. `decided` is whether somebody said so, in words.
+    `team_id` is of the team that owns a channel.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Conversation:
     images: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     failures_only: bool = False
+    decided: bool = False
 
     def subscribe(self, names: Iterable[str], *, failures_only: bool) -> "Conversation":
         """Told about all images, or with names about these as well.
@@ -43,7 +45,7 @@ class Conversation:
         From all images a name narrows to that one, unless it was excluded: then it no longer is.
         """
         named = tuple(names)
-        told = replace(self, subscribed=True, images=(), excluded=(), failures_only=failures_only)
+        told = replace(self, subscribed=True, images=(), excluded=(), failures_only=failures_only, decided=True)
         if not named:
             return told
         if set(named) & set(self.excluded):
@@ -54,11 +56,18 @@ class Conversation:
         """Told about nothing, or with names about the others it was told about."""
         named = tuple(names)
         left = _without(self.images, named)
+        told = replace(self, decided=True)
         if not self.subscribed or not named or (self.images and not left):
-            return replace(self, subscribed=False, images=(), excluded=(), failures_only=False)
+            return replace(told, subscribed=False, images=(), excluded=(), failures_only=False)
         if left:
-            return replace(self, images=left)
-        return replace(self, excluded=_once((*self.excluded, *named)))
+            return replace(told, images=left)
+        return replace(told, excluded=_once((*self.excluded, *named)))
+
+    def install(self) -> "Conversation":
+        """Told about all images where the bot was added, unless somebody decided otherwise; no personal chat is."""
+        if self.decided or self.kind is ConversationKind.PERSONAL:
+            return self
+        return replace(self, subscribed=True)
 
     @property
     def about(self) -> str:

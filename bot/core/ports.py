@@ -1,6 +1,6 @@
 """What the rules need from the outside, in our words. The classes behind these are named in `bot/app.py` alone."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
@@ -252,8 +252,12 @@ class CardStore(Protocol):
 
     async def conversation(self, conversation_id: str) -> Conversation | None: ...
 
-    async def save_conversation(self, conversation: Conversation) -> None:
-        """Add or replace a conversation; one that was gone is back."""
+    async def change_conversation(
+        self, conversation_id: str, change: Callable[[Conversation | None], Conversation]
+    ) -> Conversation:
+        """Add a conversation (`change` gets None) or replace it, in one step with reading it; one that was gone is
+        back.
+        """
 
     async def team(self, team_id: str) -> list[Conversation]:
         """The known channels of a team."""

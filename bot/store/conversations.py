@@ -1,13 +1,15 @@
 """Where the bot talks, and what all of these places are told."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select, update
 
 from bot.core.conversations import Announcement, Conversation
 from bot.store import tables as t
-from bot.store.database import Database, decode, encode, upsert
+from bot.store.database import Database, decode, encode, insert_or_ignore
 from bot.store.deliveries import take_delivery
 from bot.store.wanted import want_announcement
 
@@ -19,11 +21,21 @@ class Conversations(Database):
         rows = await self._rows(select(t.conversations.c.body).where(t.conversations.c.id == conversation_id))
         return decode(rows[0].body, Conversation) if rows else None
 
-    async def save_conversation(self, conversation: Conversation) -> None:
-        """Add or replace a conversation; one that was gone is back."""
+    async def change_conversation(
+        self, conversation_id: str, change: Callable[[Conversation | None], Conversation]
+    ) -> Conversation:
+        table = t.conversations
+        query = select(table.c.body).where(table.c.id == conversation_id).with_for_update()
         async with self._write() as connection:
-            row = {"subscribed": conversation.subscribed, "gone_at": None, "body": encode(conversation)}
-            await upsert(connection, t.conversations, {"id": conversation.id}, row)
+            known = (await connection.execute(query)).first()
+            if known is None:
+                added = change(None)
+                if await insert_or_ignore(connection, table, {"id": conversation_id, **_row(added)}):
+                    return added
+                known = (await connection.execute(query)).one()  # somebody else was faster
+            changed = change(decode(known.body, Conversation))
+            await connection.execute(update(table).where(table.c.id == conversation_id).values(_row(changed)))
+        return changed
 
     async def team(self, team_id: str) -> list[Conversation]:
         known = [decode(row.body, Conversation) for row in await self._rows(select(t.conversations.c.body))]
@@ -53,3 +65,7 @@ class Conversations(Database):
     async def announcement(self, announcement_id: int) -> Announcement | None:
         rows = await self._rows(select(t.announcements.c.body).where(t.announcements.c.id == announcement_id))
         return replace(decode(rows[0].body, Announcement), id=announcement_id) if rows else None
+
+
+def _row(conversation: Conversation) -> dict[str, Any]:
+    return {"subscribed": conversation.subscribed, "gone_at": None, "body": encode(conversation)}

@@ -127,21 +127,13 @@ class Turns(ActivityHandler):  # type: ignore[misc]
         moment = (self._desk.clock.now().replace(second=0, microsecond=0), self._losses.count)
         if not installed and self._remembered.get(seen) == moment:
             return seen
-        known = await self._conversations.conversation(seen.id)
-        if known is None:
-            merged = replace(seen, subscribed=installed and seen.kind is not ConversationKind.PERSONAL)
-        else:
-            merged = replace(
-                known,
-                service_url=seen.service_url,
-                kind=seen.kind,
-                tenant_id=seen.tenant_id,
-                name=seen.name or known.name,
-                bot_id=seen.bot_id,
-                team_id=seen.team_id or known.team_id,
-            )
-        # Also when nothing changed: a conversation that was gone is back by saying something.
-        await self._conversations.save_conversation(merged)
+
+        def merged(known: Conversation | None) -> Conversation:
+            present = _merged(known, seen) if known else seen
+            return present.install() if installed else present
+
+        # Also when nothing changes: a conversation that was gone is back by saying something.
+        await self._conversations.change_conversation(seen.id, merged)
         if len(self._remembered) >= REMEMBERED:
             self._remembered.clear()
         self._remembered[seen] = moment
@@ -204,6 +196,18 @@ def _conversation(activity: Activity) -> Conversation:
         name=str((channel or {}).get("name") or raw.name or "") if isinstance(channel, dict | None) else "",
         bot_id=activity.recipient.id if activity.recipient else "",
         team_id=_id_in(data, "team"),
+    )
+
+
+def _merged(known: Conversation, seen: Conversation) -> Conversation:
+    return replace(
+        known,
+        service_url=seen.service_url,
+        kind=seen.kind,
+        tenant_id=seen.tenant_id,
+        name=seen.name or known.name,
+        bot_id=seen.bot_id,
+        team_id=seen.team_id or known.team_id,
     )
 
 

@@ -1,5 +1,6 @@
 """Who is told what: conversations that differ in what they want, that fail for a while, and that are gone."""
 
+import asyncio
 import logging
 import sqlite3
 from contextlib import closing
@@ -407,3 +408,33 @@ async def test_who_asked_and_who_approved_are_mentioned(bot: Bot, asking: User, 
         notice = await bot.teams.until_shown(f"{SDK}: in ECR as", *called, where=place)
         mentions = [(entity["mentioned"]["id"], entity["text"]) for entity in notice.activity["entities"]]
         assert mentions == list(zip([asking.mri, ALEX.mri], called, strict=True))
+
+
+async def test_who_speaks_before_the_installation_does_not_prevent_it(bot: Bot) -> None:
+    """The mention that added the bot may arrive first: the channel is told about all images all the same."""
+    channel = bot.teams.channel("early")
+    await channel.say("list")
+    await channel.install()
+    await bot.next_week()
+    await bot.teams.until_shown("all 3 images are fresh", where=channel)
+
+
+async def test_what_somebody_decided_survives_a_new_installation(bot: Bot) -> None:
+    """A channel that wanted silence keeps it when the bot is added once more."""
+    channel = bot.teams.channel("quiet")
+    await channel.install()
+    await channel.say("unsubscribe")
+    await channel.install()
+    posted = len(bot.teams.messages)
+    await bot.next_week()
+    await bot.teams.until_shown("all 3 images are fresh", where=bot.teams.channel())
+    assert not [message for message in bot.teams.messages[posted:] if message.conversation == channel.id]
+
+
+async def test_wishes_of_the_same_second_all_count(bot: Bot) -> None:
+    """Three people subscribe a chat to one image each, at once: it is told about all three."""
+    group = bot.teams.group()
+    await asyncio.gather(*(group.say(f"subscribe {name}") for name in bot.world.catalog))
+    told = (await bot.app.store.conversation(group.id)) or None
+    assert told is not None
+    assert set(told.images) == set(bot.world.catalog)

@@ -1,6 +1,6 @@
 """Commands about what a conversation is told."""
 
-from bot.core.conversations import Conversation
+from bot.core.subscribing import Wish
 from bot.errors import CommandError
 from bot.teams.cards.card import Card
 from bot.teams.cards.text import text_card
@@ -13,7 +13,7 @@ FAILURES = "failures"  # no image may be called so
 async def subscribe(ask: Ask) -> Card:
     names = ask.images(FAILURES, ALL)
     images = [] if ALL in names else [name for name in names if name != FAILURES]
-    return await _tell(ask, (await ask.told()).subscribe(images, failures_only=FAILURES in names))
+    return await _tell(ask, lambda told: told.subscribe(images, failures_only=FAILURES in names))
 
 
 @command("unsubscribe [IMAGE…]", "stop telling this conversation")
@@ -23,11 +23,11 @@ async def unsubscribe(ask: Ask) -> Card:
     if FAILURES in names:
         everything = " ".join(["subscribe", *told.images])
         raise CommandError(f"To be told about everything again, type {everything}.", suggestion=everything)
-    return await _tell(ask, told.unsubscribe([] if ALL in names else names))
+    return await _tell(ask, lambda told: told.unsubscribe([] if ALL in names else names))
 
 
-async def _tell(ask: Ask, told: Conversation) -> Card:
-    await ask.desk.subscriptions.tell(told, ask.person, ask.command)
+async def _tell(ask: Ask, wish: Wish) -> Card:
+    told = await ask.desk.subscriptions.tell(ask.conversation, wish, ask.person, ask.command)
     strange = [name for name in (*told.images, *told.excluded) if name not in ask.desk.reads.catalog]
     missing = f" The catalog does not have {', '.join(strange)} now." if strange else ""
     return text_card(f"This conversation is told about {told.about} from now on.{missing}")
