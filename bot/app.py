@@ -206,7 +206,7 @@ async def open_app(
             catalog, store, queueing, following, verifying, retagging, order, scanning, hints, progress, clock
         )
         losses = Losses(store, clock, wakes)
-        drawings = Drawings(store, catalog, Audiences(catalog, store, roster, permissions), clock)
+        drawings = Drawings(store, catalog, Audiences(catalog, store, roster, permissions), clock, timetable.zone)
         notifier = Notifier(store, connectors, drawings, clock, losses)
         watch = Watch(catalog, store, checker, meaning, clock, checks.look)
         schedule = Schedule(timetable, clock, checks.check_slot, watch.run_due)

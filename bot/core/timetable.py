@@ -171,9 +171,9 @@ class Timetable:
     """The check of all images, and besides it those of the images that have a schedule of their own."""
 
     def __init__(self, crontab: Crontab, timezone: str, own: Mapping[str, Crontab] | None = None) -> None:
-        zone = ZoneInfo(timezone)
-        self._all = Slots(crontab, zone)
-        self._own = {name: Slots(each, zone) for name, each in (own or {}).items()}
+        self.zone = ZoneInfo(timezone)
+        self._all = Slots(crontab, self.zone)
+        self._own = {name: Slots(each, self.zone) for name, each in (own or {}).items()}
         self._upcoming: dict[str, datetime] = {}
 
     def latest(self, now: datetime) -> datetime | None:

@@ -1,6 +1,7 @@
 """Cards of checks and rebuilds, drawn from what is stored for those who look at them."""
 
 from collections.abc import Mapping
+from datetime import tzinfo
 
 from bot.core.checks import Check
 from bot.core.conversations import Conversation, Subject
@@ -24,12 +25,13 @@ class Drawings:
     """Draws a card as it is posted in a place, or as one person there sees it (`viewer`), and words the replies."""
 
     def __init__(
-        self, store: CardStore, catalog: Mapping[str, PlatformImage], audiences: Audiences, clock: Clock
+        self, store: CardStore, catalog: Mapping[str, PlatformImage], audiences: Audiences, clock: Clock, zone: tzinfo
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._audiences = audiences
         self._clock = clock
+        self._zone = zone
 
     async def draw(self, subject: Subject, key: str, place: Conversation, viewer: Person | None = None) -> Card | None:
         """The card of a check or rebuild, by its id; None when there is none."""
@@ -75,6 +77,7 @@ class Drawings:
             holds=in_force(await self._store.holds(), now),
             audience=await self._audience([each for each in shown if decidable(each, now)], place, viewer),
             latencies=await self._latencies(check),
+            zone=self._zone,
             now=now,
         )
 

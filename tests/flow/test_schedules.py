@@ -158,6 +158,16 @@ async def test_the_settings_time_zone_counts(start_bot: StartBot, catalog_file: 
         assert await checked(bot) == [ALL]
 
 
+async def test_the_weekly_card_has_the_name_of_the_day_there(start_bot: StartBot) -> None:
+    """Where it is Monday, six o'clock, the card is that of Monday, although it is Sunday in UTC."""
+    async with start_bot(TIMEZONE="Asia/Tokyo") as bot:
+        bot.clock.time -= timedelta(hours=9)
+        await bot.check()
+        await bot.teams.channel().install()
+        await bot.next_week()
+        await bot.teams.until_shown("Monday check", "all 3 images are fresh")
+
+
 async def test_status_and_schedule_tell_it(daily: Bot) -> None:
     """Both name the schedule of the image; its next check is the sooner one."""
     alex = daily.teams.personal(ALEX)

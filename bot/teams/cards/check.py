@@ -1,7 +1,7 @@
 """The summary of one check: which images need something, with the question for each. Its rows follow the answers."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from types import MappingProxyType
 
 from microsoft_teams.cards.core import Action, CardElement, TextRun
@@ -49,13 +49,14 @@ def check_card(
     holds: Mapping[str, Hold] = MappingProxyType({}),
     audience: Audience = EVERYBODY,
     latencies: Latencies | None = None,
+    zone: tzinfo = UTC,
     now: datetime,
 ) -> Card:
     """The card of one check. `rebuilds` are those its verdicts name, by id; `images` restricts the rows.
 
-    `holds` are those in force, by image; `latencies` is what the weekly card tells.
+    `holds` are those in force, by image; `latencies` is what the weekly card tells; `zone` is that of the schedule.
     """
-    name, title = _title(check)
+    name, title = _title(check, zone)
     if check.problem:
         body = [heading(*title, " · failed"), line("No image was checked: ", check.problem)]
         return card(f"{name} failed", body, [button("Check now", "check", style="positive")])
@@ -84,11 +85,11 @@ def check_card(
     return card(toast, [*top, *rows, *more(left, "list"), *took], actions, refresh=again)
 
 
-def _title(check: Check) -> tuple[str, list[str | Safe]]:
+def _title(check: Check, zone: tzinfo) -> tuple[str, list[str | Safe]]:
     """What the check is called in a toast, and at the head of its card."""
     at = check.slot or check.checked_at
     weekly = check.slot is not None and not check.partial
-    name = f"{at:%A} check" if weekly else "Check"
+    name = f"{at.astimezone(zone):%A} check" if weekly else "Check"
     return name, [f"{name} · ", day(at) if weekly else moment(at)]
 
 
