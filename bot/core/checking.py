@@ -287,7 +287,8 @@ def _replaceable(present: Rebuild) -> bool:
 
 
 def _over(hold: Hold, now: datetime, why: str) -> AuditEntry:
-    return AuditEntry(at=now, actor=None, action=f"end {hold.kind}", image=hold.image, comment=why)
+    action = f"end {hold.kind}"
+    return AuditEntry(at=now, actor=None, action=action, image=hold.image, old_state=hold.kind, comment=why)
 
 
 def _is_time(told: Check | None, check: Check) -> bool:

@@ -1,5 +1,6 @@
 """Stopping images and letting them go again: what people can ask for. Checks and the runner obey it by themselves."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from bot.core.checks import Status
@@ -63,7 +64,10 @@ class HoldService:
         now = self._clock.now()
         until = now + pause if pause else None
         hold = Hold(image=name, kind=kind, by=person, at=now, until=until, reason=reason, digest=digest)
-        await self._store.set_hold(hold, self._entry(hold, person, kind.value))
+        entry = replace(self._entry(hold, person, kind.value), new_state=kind)
+        if before := await self._reads.hold(name):
+            entry = replace(entry, old_state=before.kind, extra={**entry.extra, "instead_of": str(before)})
+        await self._store.set_hold(hold, entry)
         await self._show(name)
         return hold
 
@@ -71,10 +75,13 @@ class HoldService:
         """End a hold or a snooze. The caller checks the image afterwards."""
         await self._permissions.must_be_approver(self._reads.image(name), person, "release")
         hold = await self._store.hold(name)
-        if hold is None or not await self._store.lift_hold(hold, self._entry(hold, person, "release")):
+        if hold is None or not await self._lift(hold, person):
             raise CommandError(f"{name} is not on hold.")
         await self._show(name)
         return hold
+
+    async def _lift(self, hold: Hold, person: Person) -> bool:
+        return await self._store.lift_hold(hold, replace(self._entry(hold, person, "release"), old_state=hold.kind))
 
     async def _show(self, name: str) -> None:
         """The card of the newest rebuild tells of the hold too, so it is delivered anew."""

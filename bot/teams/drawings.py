@@ -46,7 +46,7 @@ class Drawings:
         posted = {rebuild.id: await self._store.card_of(rebuild.id, place.id) for rebuild in rebuilds}
         links = {id: message_link(place, activity_id) for id, activity_id in posted.items() if activity_id}
         for_all = Audience(may=audience.may)  # an answer is not edited, so nobody gets one of their own
-        return pending_card(rebuilds, audience=for_all, links=links, now=self._clock.now())
+        return pending_card(rebuilds, self._catalog, audience=for_all, links=links, now=self._clock.now())
 
     async def notice(self, rebuild: Rebuild, place: Conversation) -> Notice:
         """What is said in a place when a rebuild has ended."""

@@ -300,3 +300,15 @@ async def test_whoever_asked_hears_of_the_rejection(bot: Bot) -> None:
     await bot.teams.channel().press(summary, "Reject…", ALEX, reason="no")
     await bot.teams.until(lambda: "rejected" in summary.visible, "the row says so")
     assert len(bot.teams.messages) == posted + 1
+
+
+async def test_pending_tells_how_many_approvals_are_missing(start_bot: StartBot, catalog_file: Path) -> None:
+    """With three needed, one given is told as one of three."""
+    approvers = "alex.wilber@contoso.com, megan.bowen@contoso.com, nestor.wilke@contoso.com"
+    rules(catalog_file, f"{{approvers: [{approvers}], required: 3}}")
+    async with start_bot() as bot:
+        await installed(bot)
+        await question(bot)
+        assert "0 of 3 approvals" in (await bot.teams.channel().ask("pending")).visible
+        await bot.teams.channel().say(f"approve {SDK}", ALEX)
+        assert "1 of 3 approvals, by Alex Wilber" in (await bot.teams.channel().ask("pending")).visible

@@ -217,6 +217,17 @@ async def test_what_makes_no_sense_is_answered(bot: Bot, text: str, told: str) -
     assert await bot.app.store.holds() == {}
 
 
+async def test_the_audit_tells_what_a_hold_replaced(bot: Bot) -> None:
+    """Each row has the state before and after; where another hold gave way its words are kept."""
+    await question(bot)
+    for text in ("snooze dotnet-sdk-6 3d", "hold dotnet-sdk-6 7d breaks our proxy", "release dotnet-sdk-6"):
+        await bot.teams.channel().say(text)
+    rows = [row for row in await bot.app.store.audit_rows() if not row["rebuild_id"] and row["image"] == SDK]
+    states = [(row["action"], row["old_state"], row["new_state"]) for row in rows]
+    assert states == [("snooze", "", "snooze"), ("hold", "snooze", "hold"), ("release", "hold", "")]
+    assert rows[1]["extra"]["instead_of"].startswith("snoozed by Alex Wilber until 03 Dec 2026")
+
+
 async def test_only_a_question_about_the_base_is_put_off(bot: Bot) -> None:
     """What a person asked for stays asked for: the answer says so, nothing is snoozed, and there is no such button."""
     await bot.teams.channel().say("rebuild dotnet-sdk-6 we need it", NESTOR)

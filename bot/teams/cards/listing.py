@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from microsoft_teams.cards.core import CardElement, Container, TextRun
 
+from bot.core.images import PlatformImage
 from bot.core.reading import ImageStatus
 from bot.core.rebuilds import Cause, Rebuild
 from bot.teams.cards.audience import EVERYBODY, Audience
@@ -71,6 +72,7 @@ def _image(status: ImageStatus, now: datetime) -> CardElement:
 
 def pending_card(
     rebuilds: Sequence[Rebuild],
+    catalog: Mapping[str, PlatformImage] = MappingProxyType({}),
     *,
     audience: Audience = EVERYBODY,
     links: Mapping[str, str] = MappingProxyType({}),
@@ -80,7 +82,9 @@ def pending_card(
     if not rebuilds:
         return None
     told = "1 rebuild waits for approval" if len(rebuilds) == 1 else f"{len(rebuilds)} rebuilds wait for approval"
-    rows = fitting(_question(rebuild, audience, links.get(rebuild.id, ""), now) for rebuild in rebuilds)
+    rows = fitting(
+        _question(rebuild, catalog.get(rebuild.image), audience, links.get(rebuild.id, ""), now) for rebuild in rebuilds
+    )
     left = len(rebuilds) - len(rows)
     return card(told, [heading(told), *rows, *more(left, "status IMAGE")])
 
@@ -92,12 +96,14 @@ def _waits(rebuild: Rebuild, url: str, now: datetime) -> list[str | TextRun]:
     return [f"Waits for {age(now - rebuild.created_at)}", *until, *opened]
 
 
-def _question(rebuild: Rebuild, audience: Audience, url: str, now: datetime) -> CardElement:
+def _question(
+    rebuild: Rebuild, image: PlatformImage | None, audience: Audience, url: str, now: datetime
+) -> CardElement:
     moved = moving(rebuild) if rebuild.is_rollback else []
     if rebuild.cause is Cause.BASE_MOVED:
         moved = digests(rebuild.old_digest, rebuild.new_digest)
     reason = f"reason: {clean(rebuild.reason, 200)}" if rebuild.reason else ""
-    told = " · ".join(filter(None, (approvals(rebuild, None), reason)))
+    told = " · ".join(filter(None, (approvals(rebuild, image), reason)))
     stands = standing(rebuild) if rebuild.waiting_approval else Standing("○", CAUSES[rebuild.cause], "Warning")
     items: list[CardElement] = [
         row(rebuild.image, stands, support_mark(rebuild.support, now.date())),
