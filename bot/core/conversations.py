@@ -48,17 +48,22 @@ class Conversation:
         told = replace(self, subscribed=True, images=(), excluded=(), failures_only=failures_only, decided=True)
         if not named:
             return told
+        if not self.subscribed:
+            return replace(told, images=_once(named))
         if set(named) & set(self.excluded):
             return replace(told, excluded=_without(self.excluded, named))
         return replace(told, images=_once((*self.images, *named)))
 
     def unsubscribe(self, names: Iterable[str]) -> "Conversation":
-        """Told about nothing, or with names about the others it was told about."""
+        """Told about nothing, or with names about the others it was told about.
+
+        Cards that it has go on showing the images it was told about before.
+        """
         named = tuple(names)
         left = _without(self.images, named)
         told = replace(self, decided=True)
         if not self.subscribed or not named or (self.images and not left):
-            return replace(told, subscribed=False, images=(), excluded=(), failures_only=False)
+            return replace(told, subscribed=False)
         if left:
             return replace(told, images=left)
         return replace(told, excluded=_once((*self.excluded, *named)))
@@ -80,7 +85,10 @@ class Conversation:
 
     def wants(self, image: str) -> bool:
         """Whether it is told about an image."""
-        return self.subscribed and (image in self.images if self.images else image not in self.excluded)
+        return self.subscribed and self._covers(image)
+
+    def _covers(self, image: str) -> bool:
+        return image in self.images if self.images else image not in self.excluded
 
     def wants_rebuild(self, rebuild: Rebuild) -> bool:
         """Whether it is told about a rebuild as it is now."""
@@ -91,7 +99,7 @@ class Conversation:
         """The images that a check's card shows here; empty is all of them, as where the check was asked for."""
         if check.conversation_id == self.id:
             return []
-        return [verdict.name for verdict in check.verdicts if self.wants(verdict.name)]
+        return [verdict.name for verdict in check.verdicts if self._covers(verdict.name)]
 
     def wants_check(self, check: Check, images: Collection[str]) -> bool:
         """Whether it is told about a check that has something to say about these images.

@@ -167,15 +167,15 @@ class ReadService:
         found = await self._store.rebuilds(states={State.AWAITING_APPROVAL, State.QUEUED, State.RUNNING})
         return [each for each in found if each.state is State.AWAITING_APPROVAL or each.waiting_approval]
 
-    async def waiting(self, *, check: int | None, after: str | None, told: Conversation) -> list[Rebuild]:
+    async def waiting(self, *, check: str | None, after: str | None, told: Conversation) -> list[Rebuild]:
         """What waits for an approval, parents before children: of one check, of one parent's rebuild, or all of it.
 
-        Of a check only what its card shows in the conversation that is `told`.
+        Of a check, by its id as a button has it, only what its card shows in the conversation that is `told`.
         """
         if after is not None:
             found = await self._store.following(after)
         elif check is not None:
-            found = await self._of_check(check, told)
+            found = await self._of_check(int(check), told) if check.isdecimal() and len(check) < 10 else []
         else:
             found = await self.pending()
         by_image = {rebuild.image: rebuild for rebuild in found if rebuild.state is State.AWAITING_APPROVAL}

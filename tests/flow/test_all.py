@@ -3,6 +3,9 @@
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from bot.core.rebuilds import State
 from tests.conftest import CATALOG, Bot, StartBot
 from tests.peers.teams import ALEX, MEGAN, NESTOR, Message, actions
 
@@ -133,3 +136,26 @@ async def test_one_approval_of_two_is_counted(start_bot: StartBot, catalog_file:
         bot.clock.advance(timedelta(days=8))
         late = await channel.invoke("approve", {"target": "all", "check": "1"})
         assert "Nothing on this card" in late["value"]
+
+
+async def test_a_card_of_a_conversation_that_left_shows_what_it_showed(bot: Bot) -> None:
+    """Told about one of two images until it wanted silence: its card follows that one, and a button is for no more."""
+    other = bot.teams.channel("six")
+    await other.say(f"subscribe {SDK}")
+    summary = await two_wait(bot)
+    old = next(action for action in actions(summary.card) if action["title"] == "Approve all 2")
+    card = await bot.teams.until_shown("1 stale", SDK, where=other)
+    await other.say("unsubscribe")
+    await other.invoke(old["verb"], old["data"])
+    await bot.teams.until(lambda: "approved by" in card.visible or "in ECR" in card.visible, "the card follows")
+    assert ASPNET_8 not in card.text
+    assert await bot.app.store.open_rebuild(ASPNET_8)
+
+
+@pytest.mark.parametrize("check", ["x", "9" * 40, "²"])
+async def test_a_made_up_scope_is_nothing(bot: Bot, check: str) -> None:
+    """A button that names no check decides about nothing, rather than about everything that waits."""
+    await two_wait(bot)
+    answer = await bot.teams.channel().invoke("approve", {"target": "all", "check": check})
+    assert answer["value"] == "Nothing on this card waits any more."
+    assert len(await bot.app.store.rebuilds(states={State.AWAITING_APPROVAL})) == 2

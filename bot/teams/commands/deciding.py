@@ -45,9 +45,8 @@ async def _begun(ask: Ask, requested: Requested) -> Card | None:
 
 async def _waiting(ask: Ask) -> list[Rebuild]:
     """What `all` means: what the card asks that was pressed, or else everything that waits. Raises CommandError."""
-    check, after = ask.data.get("check", ""), ask.data.get("after")
-    scope = int(check) if check.isdecimal() else None
-    waiting = await ask.desk.reads.waiting(check=scope, after=after, told=await ask.told())
+    check, after = ask.data.get("check"), ask.data.get("after")
+    waiting = await ask.desk.reads.waiting(check=check, after=after, told=await ask.told())
     if not waiting:
         raise CommandError("Nothing on this card waits any more." if check or after else "Nothing is waiting.")
     return waiting

@@ -28,6 +28,7 @@ async def unsubscribe(ask: Ask) -> Card:
 
 async def _tell(ask: Ask, wish: Wish) -> Card:
     told = await ask.desk.subscriptions.tell(ask.conversation, wish, ask.person, ask.command)
-    strange = [name for name in (*told.images, *told.excluded) if name not in ask.desk.reads.catalog]
+    named = (*told.images, *told.excluded) if told.subscribed else ()
+    strange = [name for name in named if name not in ask.desk.reads.catalog]
     missing = f" The catalog does not have {', '.join(strange)} now." if strange else ""
     return text_card(f"This conversation is told about {told.about} from now on.{missing}")
