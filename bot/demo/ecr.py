@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -230,8 +231,12 @@ class LocalEcr:
                 raise _Refused("ScanNotFoundException", "Image scan does not exist")
             first = int(response._get_param("nextToken") or 0)
             left = len(scan.findings) > first + scan.page
-            page = {"findings": scan.findings[first : first + scan.page], "enhancedFindings": scan.enhanced}
-            found = page | ({"imageScanCompletedAt": scan.completed_at} if scan.completed_at else {})
+            found: dict[str, Any] = {
+                "findings": scan.findings[first : first + scan.page],
+                "enhancedFindings": scan.enhanced,
+                "findingSeverityCounts": Counter(finding["severity"] for finding in scan.findings),
+            }
+            found |= {"imageScanCompletedAt": scan.completed_at} if scan.completed_at else {}
             answer = {"imageScanStatus": {"status": scan.status}, "imageScanFindings": found}
             return ActionResult(answer | ({"nextToken": str(first + scan.page)} if left else {}))
 

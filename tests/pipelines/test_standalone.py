@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from bot.demo.ecr import LocalEcr
+from bot.demo.ecr import LocalEcr, LocalScan
 from bot.demo.registry import LocalRegistry
 from tests.pipelines.engine import BaseImage, Engine
 from tests.pipelines.programs import Unavailable, program
@@ -74,7 +74,7 @@ async def test_the_first_run_builds_and_the_next_ends_early(world: World, tmp_pa
 
 async def push_again(world: World, aws: LocalEcr, result: dict[str, Any]) -> dict[str, Any]:
     """The Push stage once more, when ECR has scanned the image. Nothing is moved; the new result is returned."""
-    client(aws).start_image_scan(repositoryName=world.repository, imageId={"imageDigest": result["digest"]})
+    aws.scans[result["version_tag"]] = LocalScan(findings=({"name": "CVE-2026-10001", "severity": "HIGH"},))
     given = {name.upper(): result[name] for name in ("image", "digest", "version_tag", "base_name", "base_digest")}
     more = {"REPOSITORY": world.repository, "EXTRA_TAGS": "8.0", "BUILD_ARTIFACTSTAGINGDIRECTORY": str(world.work)}
     environment = {**world.environment, **aws.environment(), **given, **more, "ECR_REGION": aws.region}
