@@ -36,6 +36,18 @@ class Wakes:
         self.run_event.set()
 
 
+def until_next_look_s(pace: Pace, poll_interval_s: float) -> float:
+    """Seconds until the next look when nothing wakes the loop.
+
+    Hooks or not, a run is never followed more than a minute late, or later than the interval that was asked for.
+    """
+    if pace is Pace.IDLE:
+        return IDLE_S
+    if pace is Pace.HINTS:
+        return max(poll_interval_s, min(SLOWER * poll_interval_s, IDLE_S))
+    return poll_interval_s
+
+
 async def run_loop(
     checks: CheckService,
     runner: Runner,
@@ -45,19 +57,13 @@ async def run_loop(
     between_passes_s: float,
 ) -> None:
     """Move rebuilds along for ever."""
-    # Hooks or not, a run is never followed more than a minute late, or later than the interval that was asked for.
-    pauses_s = {
-        Pace.IDLE: IDLE_S,
-        Pace.HINTS: max(poll_interval_s, min(SLOWER * poll_interval_s, IDLE_S)),
-        Pace.POLL: poll_interval_s,
-    }
     while True:
         wake.clear()
         async with one_pass:
             await _kept_alive(checks.end_holds, fallback=None)
             pace = await _kept_alive(runner.advance, fallback=Pace.POLL)
         await asyncio.sleep(between_passes_s)
-        await _wait(wake, max(pauses_s[pace] - between_passes_s, 0))
+        await _wait(wake, max(until_next_look_s(pace, poll_interval_s) - between_passes_s, 0))
 
 
 async def card_loop(
