@@ -407,3 +407,16 @@ async def test_a_hold_that_somebody_set_outlives_a_rollback(bot: Bot) -> None:
     hold = await bot.app.store.hold(SDK)
     assert hold is not None
     assert (hold.by.name, hold.reason) == ("Megan Bowen", "waits for the auditors")
+
+
+async def test_tags_are_looked_at_after_they_moved(bot: Bot) -> None:
+    """ECR says that a tag is there already, and it is not: no success is claimed until it is."""
+    publish(bot, "1.4.0")
+    bot.world.ecr.fail_next("PutImage", "ImageAlreadyExistsException")
+    await bot.teams.channel().say(f"rollback {SDK} 1.3.0 broken")
+    card = await bot.teams.until_shown(f"{SDK} · moving tags", f"{LINE} did not move yet")
+    assert await bot.app.store.hold(SDK) is None
+    bot.clock.advance(timedelta(minutes=5))
+    await bot.app.runner.advance()
+    await bot.teams.until(lambda: "rolled back to 1.3.0" in card.visible, "the tag moves after all")
+    assert are_at(bot, "1.3.0")
