@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from bot.core.asking import AskService, Requested
 from bot.core.audit import system_entry
@@ -18,6 +19,7 @@ from bot.core.rollbacks import Line
 from bot.errors import CommandError, Conflict, Refused
 
 SHOWN_VERSIONS = 5
+TWICE = timedelta(minutes=10)  # within it the same words are taken for the same wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class RollbackService:
         image = self._reads.image(name)
         line = Line(image, await self._repository.tags(image))
         asked = await self._asked(image, line, wish)
+        await self._must_be_meant(asked, wish)
         for _ in range(ATTEMPTS):
             present = await self._store.open_rebuild(name)
             try:
@@ -78,6 +81,15 @@ class RollbackService:
             except Conflict:
                 continue
         raise CommandError(f"{name} is being changed by somebody else; try again.")
+
+    async def _must_be_meant(self, asked: Rebuild, wish: Wish) -> None:
+        """A wish that came twice must not go back two versions. Raises CommandError."""
+        for newest in [] if wish.version else await self._store.history(asked.image, 1):
+            done = newest.is_rollback and newest.state is State.SUCCEEDED and newest.ended_at
+            if done and self._clock.now() - done < TWICE:
+                again = f"rollback {asked.image} {asked.version}"
+                told = f"That was done a moment ago: {describe(newest)}. To go further back, type {again}."
+                raise CommandError(told, suggestion=again)
 
     async def _asked(self, image: PlatformImage, line: Line, wish: Wish) -> Rebuild:
         now, in_use, version = self._clock.now(), line.in_use, _version(line, wish)

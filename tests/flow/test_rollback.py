@@ -69,6 +69,7 @@ async def test_without_a_tag_it_is_the_version_before_the_one_in_use(bot: Bot) -
     await bot.teams.channel().say(f"rollback {SDK}")
     await done(bot, "1.4.0")
     assert are_at(bot, "1.4.0")
+    bot.clock.advance(timedelta(minutes=10))
     await bot.teams.channel().say(f"rollback {SDK} still broken")
     await done(bot, "1.3.0")
     assert are_at(bot, "1.3.0")
@@ -420,3 +421,15 @@ async def test_tags_are_looked_at_after_they_moved(bot: Bot) -> None:
     await bot.app.runner.advance()
     await bot.teams.until(lambda: "rolled back to 1.3.0" in card.visible, "the tag moves after all")
     assert are_at(bot, "1.3.0")
+
+
+async def test_the_same_words_twice_are_one_rollback(bot: Bot) -> None:
+    """Typed again after a slow answer, it does not go back one version more; naming that version does."""
+    publish(bot, "1.4.0", "1.5.0")
+    await bot.teams.channel().say(f"rollback {SDK} broken")
+    await done(bot, "1.4.0")
+    answer = await bot.teams.channel().ask(f"rollback {SDK} broken", MEGAN)
+    assert f"has moved the tags to 1.4.0. To go further back, type rollback {SDK} 1.3.0." in answer.visible
+    assert are_at(bot, "1.4.0")
+    await bot.teams.channel().press(answer, f"rollback {SDK} 1.3.0", MEGAN)
+    await done(bot, "1.3.0")
