@@ -12,7 +12,7 @@ from yarl import URL
 
 from bot.clients.dotnet_releases import DotnetReleases
 from bot.clients.http import Limits, open_session
-from bot.core.base_news import Release, Versions, news_between
+from bot.core.base_news import Cve, Release, Versions, news_between
 from bot.core.pages import Page
 from bot.demo.registry import answering, hang
 from bot.demo.release_metadata import LocalReleases
@@ -135,4 +135,7 @@ def test_versions_compare_as_numbers_and_across_previews() -> None:
     assert news_between(Versions(runtime="8.0.0-rc.2"), Versions(runtime="8.0.9"), notes).security is False
     assert news_between(Versions(runtime="8.0.10"), Versions(runtime="8.0.9"), notes).security is None
     assert news_between(Versions(runtime="8.0.10"), Versions(runtime="10.0.1"), notes).security is None
+    ten = [Release(version="10.0.1", security=True, cves=(Cve(id="CVE-2026-50651"),))]
+    across = news_between(Versions(runtime="8.0.10"), Versions(runtime="10.0.1"), ten)
+    assert (across.security, across.cves) == (None, ())
     assert news_between(Versions(runtime="8.0.10"), Versions(runtime="8.0.11"), notes).security is None

@@ -239,3 +239,14 @@ async def test_the_earlier_end_counts_and_the_next_version_is_named(informed: In
         await bot.teams.personal(ALEX).say("rebuild dotnet-aspnet-6")
         card = await bot.teams.until_shown("dotnet-aspnet-6 · in ECR as")
         assert "Support of the tag 6.0-bullseye-slim ended on 31 Oct 2026" in card.visible
+
+
+async def test_a_version_that_is_over_itself_is_no_advice(informed: Informed, world: LocalWorld) -> None:
+    """Where the next version in the catalog is out of support as well, none is suggested."""
+    support(world, "6.0", NEXT_WEEK - timedelta(days=9))
+    support(world, "8.0", NEXT_WEEK - timedelta(days=8))
+    async with informed() as bot:
+        await bot.next_week()
+        status = await bot.teams.personal(ALEX).ask("status dotnet-aspnet-6")
+        assert ".NET 6.0 ended 21 Nov 2026" in status.visible
+        assert ASPNET not in status.text

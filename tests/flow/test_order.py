@@ -9,6 +9,8 @@ import pytest
 
 from bot.core.images import Digest
 from bot.core.rebuilds import State
+from bot.demo.release_metadata import CHANNELS
+from bot.demo.world import LocalWorld
 from tests.conftest import CATALOG, Bot, StartBot
 from tests.peers.teams import ALEX, MEGAN, NESTOR, Message
 
@@ -356,3 +358,13 @@ async def test_children_follow_their_parent_back(bot: Bot) -> None:
     await bot.teams.channel().press(question, "Approve")
     await bot.teams.until(lambda: len(bot.runs) == 3, "the child's second run")
     assert bot.runs[-1]["base"] == f"{image.registry}/{image.repository}@{before}"
+
+
+async def test_support_is_that_of_the_base_at_the_bottom(start_bot: StartBot, world: LocalWorld) -> None:
+    """An image on images of ours is out of support with the .NET below them all."""
+    world.releases.channels["8.0"] = replace(CHANNELS["8.0"], ends="2026-11-01")
+    async with start_bot(RELEASE_METADATA_URL=world.releases.url) as bot:
+        await bot.check()
+        await bot.next_week()
+        status = await bot.teams.personal(ALEX).ask(f"status {GRANDCHILD}")
+        assert f"{GRANDCHILD} · fresh · out of support since 1 Nov 2026" in status.visible
