@@ -61,6 +61,15 @@ async def test_approve_lets_the_run_go_on(bot: Bot) -> None:
     assert await audited(bot) == [("approve in Azure", "Megan Bowen"), ("decided in Azure", "Shipshape")]
 
 
+async def test_all_is_not_for_what_azure_asks(bot: Bot) -> None:
+    """It answers nothing in Azure, and does not claim that nothing waits."""
+    await until_waiting(bot)
+    answer = await bot.teams.channel().ask("approve all")
+    assert "What waits is asked by Azure, one by one." in answer.visible
+    assert answer.buttons == ["pending"]
+    assert asked(bot).status == "pending"
+
+
 async def test_reject_ends_the_run(bot: Bot) -> None:
     """Reject needs a reason, ends the run in Azure, and the card tells who did and why."""
     card = await until_waiting(bot)

@@ -47,9 +47,13 @@ async def _waiting(ask: Ask) -> list[Rebuild]:
     """What `all` means: what the card asks that was pressed, or else everything that waits. Raises CommandError."""
     check, after = ask.data.get("check"), ask.data.get("after")
     waiting = await ask.desk.reads.waiting(check=check, after=after, told=await ask.told())
-    if not waiting:
-        raise CommandError("Nothing on this card waits any more." if check or after else "Nothing is waiting.")
-    return waiting
+    if waiting:
+        return waiting
+    if check or after:
+        raise CommandError("Nothing on this card waits any more.")
+    if await ask.desk.reads.pending():
+        raise CommandError("What waits is asked by Azure, one by one.", suggestion="pending")
+    raise CommandError("Nothing is waiting.")
 
 
 @command("approve ID|IMAGE|all [comment]", "let a waiting rebuild run", decides=True)
