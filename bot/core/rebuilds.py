@@ -22,6 +22,7 @@ from bot.core.support import Support
 from bot.core.windows import Windows
 
 ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that read like digits: people type these
+ID_LENGTH = 8
 FAILURES_THAT_BRAKE = 3
 WINDOW_CLOSED = "waits for its maintenance window"
 RETRY_LEASE = timedelta(minutes=2)  # for Azure to begin a run again; longer than any call may take
@@ -363,7 +364,12 @@ def version_in(tag: str | None) -> str:
 
 def new_id() -> str:
     """An id that people can read aloud and type, and that the run's name carries."""
-    return "".join(secrets.choice(ID_ALPHABET) for _ in range(8))
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+
+
+def is_id(word: str) -> bool:
+    """Whether a word may be the id of a rebuild."""
+    return len(word) == ID_LENGTH and set(word) <= set(ID_ALPHABET)
 
 
 def is_named(rules: ApprovalRules, person: Person) -> bool:

@@ -144,6 +144,7 @@ async def test_an_activity_that_is_too_large_is_413(bot: Bot) -> None:
         pytest.param("rebuild", "Something is missing", id="a missing argument"),
         pytest.param("approve", "Something is missing", id="nothing to approve"),
         pytest.param("approve zzzzzzzz", "There is no rebuild zzzzzzzz", id="an unknown id"),
+        pytest.param("approve dotnet10", "There is no image dotnet10", id="no id, since ids have no 1 and 0"),
         pytest.param("reject dotnet-sdk-6 no", "has never been rebuilt", id="nothing to reject"),
         pytest.param("status " + "x" * 1900, "There is no image", id="a long name"),
         pytest.param("x" * 10_000, "characters", id="ten thousand characters"),

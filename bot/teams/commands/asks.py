@@ -12,7 +12,7 @@ from bot.core.deciding import DecideService
 from bot.core.holding import HoldService
 from bot.core.ports import Clock
 from bot.core.reading import ImageStatus, ReadService
-from bot.core.rebuilds import Person
+from bot.core.rebuilds import Person, is_id
 from bot.core.retrying import RetryService
 from bot.core.rolling_back import RollbackService
 from bot.core.subscribing import SubscribeService
@@ -118,7 +118,7 @@ def rebuild_and_rest(ask: Ask, rest_key: str, usage: str, example: str) -> tuple
     """The id of a rebuild or the image that was named, and the words after it. Raises CommandError."""
     target, rest = ask.target_and_rest(rest_key)
     word = needs(target, usage, example).lower()
-    if len(word) == 8 and "-" not in word and word not in ask.desk.reads.catalog:
+    if is_id(word) and word not in ask.desk.reads.catalog:
         return word, rest
     return image_name(target, ask.desk.reads.catalog, ask.command), rest
 
