@@ -1531,3 +1531,10 @@ def test_all_that_is_known_of_an_update_fits_on_its_card() -> None:
     for words in ("New: ", "Fixed: ", "Remaining: ", "CVE-2026-50609"):
         assert words in text
     assert "vulnerabilities: fixes 30 critical, 200 low" in text.lower()
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "app-0."), (4, "app-0, app-1, app-2, app-3."), (6, "and 3 more.")])
+def test_fresh_images_out_of_support_are_named(count: int, told: str) -> None:
+    """By name as far as that is short; one is never hidden behind a number."""
+    over = [replace(FRESH, name=f"app-{number}", support=OVER) for number in range(count)]
+    assert told in seen(check_of(FRESH, *over)).partition("Fresh, but out of support: ")[2]

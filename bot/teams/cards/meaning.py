@@ -116,8 +116,9 @@ def _warning(support: Support, names: Sequence[str], today: date) -> CardElement
 
 
 def _several(names: Sequence[str]) -> str:
-    left = len(names) - MOST_NAMES
-    return ", ".join(map(_short, names[:MOST_NAMES])) + (f" and {left} more" if left > 0 else "")
+    shown = names if len(names) <= MOST_NAMES + 1 else names[:MOST_NAMES]
+    left = len(names) - len(shown)
+    return ", ".join(map(_short, shown)) + (f" and {left} more" if left else "")
 
 
 def _when(support: Support, today: date) -> str:
