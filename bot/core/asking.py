@@ -48,7 +48,11 @@ class AskService:
     async def rebuild(self, name: str, person: Person, reason: str, conversation_id: str) -> Requested:
         """Rebuild without comparing with the registry. An approver's wish is a vote; anybody else's is a question."""
         image = self._reads.image(name)
-        await self._reads.must_not_be_on_hold(name)
+        async with self._permissions.noting(person, "rebuild", name):
+            await self._reads.must_not_be_on_hold(name)
+            return await self._ask(image, person, reason, conversation_id)
+
+    async def _ask(self, image: PlatformImage, person: Person, reason: str, conversation_id: str) -> Requested:
         for _ in range(ATTEMPTS):
             present = await self._store.open_rebuild(image.name)
             if present and present.is_rollback:

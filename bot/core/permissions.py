@@ -1,12 +1,14 @@
 """Who may decide about an image."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from bot.core.audit import system_entry
 from bot.core.images import PlatformImage
 from bot.core.ports import Clock, Members, Store
 from bot.core.rebuilds import AuditEntry, Person, Rebuild, State, Vote, is_named, until_open
-from bot.errors import PeerError, Refused
+from bot.errors import CommandError, PeerError, Refused
 
 
 class Permissions:
@@ -64,6 +66,17 @@ class Permissions:
         verb = "start" if action == "now" else action
         what = f"{verb} rebuilds of {image.name}" if rebuild else f"{verb} {image.name}"
         raise Refused(f"You may not {what}. {why}")
+
+    @asynccontextmanager
+    async def noting(self, person: Person, action: str, image: str) -> AsyncIterator[None]:
+        """Notes the refusal of a wish that cannot be met now."""
+        try:
+            yield
+        except Refused:
+            raise  # it has its audit row
+        except CommandError as error:
+            await self.note_refusal(person, action, image, None, str(error))
+            raise
 
     async def note_refusal(self, person: Person, action: str, image: str, rebuild: Rebuild | None, why: str) -> None:
         """Leave an audit row for an attempt that changed nothing."""

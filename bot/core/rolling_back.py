@@ -67,11 +67,15 @@ class RollbackService:
     async def rollback(self, name: str, wish: Wish) -> Requested:
         """Ask to move the floating tags to another version. An approver's wish is a vote."""
         image = self._reads.image(name)
-        line = Line(image, await self._repository.tags(image))
-        asked = await self._asked(image, line, wish)
-        await self._must_be_meant(asked, wish)
+        async with self._permissions.noting(wish.person, "rollback", name):
+            line = Line(image, await self._repository.tags(image))
+            asked = await self._asked(image, line, wish)
+            await self._must_be_meant(asked, wish)
+            return await self._ask(image, asked, wish)
+
+    async def _ask(self, image: PlatformImage, asked: Rebuild, wish: Wish) -> Requested:
         for _ in range(ATTEMPTS):
-            present = await self._store.open_rebuild(name)
+            present = await self._store.open_rebuild(image.name)
             try:
                 if present and present.is_rollback and present.target == asked.target:
                     joined = await self._asks.attach(image, present, wish.person, wish.reason, wish.conversation_id)
@@ -80,7 +84,7 @@ class RollbackService:
                 return Requested(rebuild=asked, attached=False)
             except Conflict:
                 continue
-        raise CommandError(f"{name} is being changed by somebody else; try again.")
+        raise CommandError(f"{image.name} is being changed by somebody else; try again.")
 
     async def _must_be_meant(self, asked: Rebuild, wish: Wish) -> None:
         """A wish that came twice must not go back two versions. Raises CommandError."""

@@ -82,6 +82,17 @@ async def test_whose_rollback_may_not_replace_a_question_leaves_a_row(bot: Bot) 
     assert [attempt[:2] for attempt in await refused(bot)] == [("Nestor Wilke", "rollback refused")]
 
 
+async def test_a_wish_that_cannot_be_met_leaves_a_row(bot: Bot) -> None:
+    """A rebuild of an image on hold, and a rollback that has nowhere to go."""
+    await bot.teams.channel().say(f"hold {SDK} breaks our proxy")
+    await bot.teams.channel().say(f"rebuild {SDK} all the same", MEGAN)
+    await bot.teams.channel().say(f"rollback {SDK}", MEGAN)
+    [rebuild, rollback] = await refused(bot)
+    assert rebuild[:2] == ("Megan Bowen", "rebuild refused")
+    assert "is on hold by Alex Wilber: breaks our proxy" in rebuild[2]
+    assert rollback == ("Megan Bowen", "rollback refused", f"ECR has no version of {SDK} before 1.3.0.")
+
+
 async def chain(bot: Bot, image: str) -> list[tuple[str, str, str, str]]:
     """What happened to the rebuilds of an image: id, action, and from which state to which."""
     rows = await bot.app.store.audit_rows()
