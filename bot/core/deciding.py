@@ -100,11 +100,16 @@ class DecideService:
 
     async def cancel(self, which: str, person: Person) -> Rebuild:
         """End a rebuild that has not finished: at once before it is queued, by asking Azure DevOps afterwards."""
-        return await self.decide(which, person, "cancel", lambda rebuild: self._cancel(rebuild, person))
+        asked: set[str] = set()
+        return await self.decide(which, person, "cancel", lambda rebuild: self._cancel(rebuild, person, asked))
 
-    async def _cancel(self, rebuild: Rebuild, person: Person) -> Rebuild:
+    async def _cancel(self, rebuild: Rebuild, person: Person, asked: set[str]) -> Rebuild:
+        """`asked` are those that Azure was asked to end, whose end may be seen before it is known whose wish it was."""
         await self._permissions.must_have_a_say(self._reads.image(rebuild.image), person, "cancel", rebuild)
         reason = f"cancelled by {person.name}"
+        if rebuild.id in asked and rebuild.state is State.CANCELLED and rebuild.ended_by is None:
+            named = replace(rebuild, ended_by=person, ended_reason=reason)
+            return await self.save(rebuild, named, person, "cancel")
         if not rebuild.is_open or rebuild.state is State.VERIFYING:
             raise CommandError(f"Nothing to cancel: {describe(rebuild)}.")
         if rebuild.run_id is None:
@@ -112,8 +117,8 @@ class DecideService:
             ended = replace(rebuild.move(State.CANCELLED, self._clock.now()), ended_by=person, ended_reason=reason)
             return await self.save(rebuild, ended, person, "cancel", "", (Subject.REBUILD,))
         await self._pipelines.cancel(rebuild.run_project, rebuild.run_id)
-        asked = replace(rebuild, ended_by=person, ended_reason=reason)
-        return await self.save(rebuild, asked, person, "cancel")
+        asked.add(rebuild.id)
+        return await self.save(rebuild, replace(rebuild, ended_by=person, ended_reason=reason), person, "cancel")
 
     async def _cancel_unconfirmed(self, rebuild: Rebuild) -> None:
         """Nobody would follow a run that Azure queued without us having heard of it. Raises PeerError."""

@@ -65,7 +65,8 @@ async def test_a_personal_chat_does_everything(bot: Bot) -> None:
     bot.script.gate.clear()
     await alex.say(f"rebuild {SDK}")
     await bot.teams.until_shown(f"{SDK} · building", where=alex)
-    assert "Asked Azure DevOps to cancel" in (await alex.ask(f"cancel {SDK}")).visible
+    told = (await alex.ask(f"cancel {SDK}")).visible
+    assert "Asked Azure DevOps to cancel" in told or "Cancelled." in told  # Azure may be faster than its answer
     bot.script.gate.set()
     await bot.teams.until_shown(f"{SDK} · cancelled", where=alex)
 

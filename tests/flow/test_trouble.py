@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from bot.core.rebuilds import State
 from bot.demo.azure_devops import close_after, close_before, throttled
@@ -249,6 +251,26 @@ async def test_cancel_ends_the_run_in_azure(bot: Bot) -> None:
     await bot.teams.channel().press(card, "Cancel…")
     await bot.teams.until(lambda: "cancelled" in card.visible.splitlines()[1], "the card ends")
     assert "Alex Wilber" in card.visible
+
+
+async def test_who_cancelled_is_known_also_when_azure_is_faster(bot: Bot) -> None:
+    """The run's end is seen before Azure has answered: answer, card and audit still know whose wish it was."""
+
+    async def slowly(request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        async with asyncio.timeout(10):
+            while not await bot.app.store.rebuilds(states={State.CANCELLED}):
+                await bot.app.runner.advance()
+        return answer
+
+    bot.script.gate.clear()
+    await approve_sdk(bot)
+    card = await bot.teams.until_shown(f"{SDK} · building")
+    bot.world.azure.fail_next("PATCH", "(?i)/build/builds", slowly)
+    assert "Cancelled." in (await bot.teams.personal(ALEX).ask(f"cancel {SDK}")).visible
+    await bot.teams.until(lambda: "Cancelled by Alex Wilber." in card.visible, "the card says who")
+    audit = [(row["action"], row["actor_name"]) for row in await bot.app.store.audit_rows()]
+    assert ("cancel", "Alex Wilber") in audit
 
 
 async def test_a_run_that_somebody_else_started_is_waited_for(bot: Bot) -> None:
