@@ -16,7 +16,7 @@ from bot.web.azure_devops_hooks import PATH
 
 SECRET = "correct horse battery staple"
 STAGE_CHANGED = "ms.vss-pipelines.stage-state-changed-event"
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 Json = dict[str, Any]
 

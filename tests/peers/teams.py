@@ -30,7 +30,7 @@ PASSWORD = "not-a-real-password"
 TENANT = "00000000-0000-4000-8000-000000000001"
 ISSUER = "https://api.botframework.com"
 BOT = {"id": f"28:{APP_ID}", "name": "Shipshape"}
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 Json = dict[str, Any]
 
