@@ -78,18 +78,25 @@ def _answers(engine: Engine) -> bool:
 
 @contextlib.contextmanager
 def _bridge(ip: str) -> Iterator[str]:
-    name, third = f"shp{os.getpid()}", os.getpid() % 250
+    name = f"shp{os.getpid()}"
     try:
+        address = _free_address(ip)
         for arguments in (["add", name, "type", "bridge"], ["set", name, "up"]):
             subprocess.run([ip, "link", *arguments], check=True, capture_output=True)
-        address = f"10.213.{third}.1/24"
-        subprocess.run([ip, "address", "add", address, "dev", name], check=True, capture_output=True)
+        subprocess.run([ip, "address", "add", f"{address}/24", "dev", name], check=True, capture_output=True)
     except subprocess.CalledProcessError as error:
         raise Unavailable(f"no network bridge can be made: {error.stderr.decode().strip()}") from None
     try:
         yield name
     finally:
         subprocess.run([ip, "link", "delete", name], check=False, capture_output=True)
+
+
+def _free_address(ip: str) -> str:
+    """Of a network that no other engine has, nor one that was killed and left its bridge behind."""
+    shown = subprocess.run([ip, "-4", "-oneline", "address", "show"], check=True, capture_output=True).stdout.decode()
+    candidates = (f"10.213.{(os.getpid() + offset) % 250}.1" for offset in range(250))
+    return next(address for address in candidates if f" {address}/" not in shown)
 
 
 class BaseImage:

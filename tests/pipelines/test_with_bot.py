@@ -45,6 +45,7 @@ async def app(
             "SHIPSHAPE_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'shipshape.db'}",
             "SHIPSHAPE_PORT": "0",
             "SHIPSHAPE_POLL_INTERVAL": "0.2",
+            "SHIPSHAPE_RELEASE_METADATA_URL": "off",
             "SHIPSHAPE_REGISTRY_MIRRORS": json.dumps({mcr: f"http://{mcr}"}),
             "SHIPSHAPE_AZURE_DEVOPS_URL": azure.url,
             "SHIPSHAPE_AZURE_DEVOPS_TOKEN": "local",
