@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from bot.audit import FIELDS, moment
-from bot.core.rebuilds import AuditEntry, Person
+from bot.core.people import Person
+from bot.core.rebuilds import AuditEntry
 from bot.errors import CommandError
 from bot.store.audit import AUDIT_PAGE
 from bot.store.store import SqlStore

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 
 from bot.clients.azure_pipelines import BATCH, AzurePipelines, useful_lines
 from bot.core.images import PipelineReference
-from bot.core.rebuilds import Run, RunRequest, RunState, Stage, StageState
+from bot.core.runs import Run, RunRequest, RunState, Stage, StageState
 from bot.demo.azure_devops import AzureDevOps, Exchange, Failure, close_after, close_before, throttled
 from bot.demo.runs import STAGES, AgentRun, Definition, StageFailed
 from bot.errors import NotFound, PeerRefused, PeerUnavailable

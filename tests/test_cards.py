@@ -30,20 +30,10 @@ from bot.core.images import (
     PlatformImage,
 )
 from bot.core.latency import Latencies, Update
+from bot.core.people import Person, Vote
 from bot.core.reading import HistoryPage, ImageStatus
-from bot.core.rebuilds import (
-    WINDOW_CLOSED,
-    Cause,
-    Person,
-    Rebuild,
-    Stage,
-    StageApproval,
-    StageApprovalState,
-    StageState,
-    State,
-    TagMove,
-    Vote,
-)
+from bot.core.rebuilds import WINDOW_CLOSED, Cause, Rebuild, State, TagMove
+from bot.core.runs import Stage, StageApproval, StageApprovalState, StageState
 from bot.core.support import Support
 from bot.core.timetable import Crontab, Timetable
 from bot.core.windows import Windows

@@ -21,20 +21,9 @@ from bot.core.conversations import Announcement, Conversation, ConversationKind,
 from bot.core.findings import Comparison, Finding, Group, ScanState, Severity
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest
-from bot.core.rebuilds import (
-    AuditEntry,
-    Cause,
-    Person,
-    Rebuild,
-    Stage,
-    StageApproval,
-    StageApprovalState,
-    StageState,
-    State,
-    TagMove,
-    Vote,
-    new_id,
-)
+from bot.core.people import Person, Vote
+from bot.core.rebuilds import AuditEntry, Cause, Rebuild, State, TagMove, new_id
+from bot.core.runs import Stage, StageApproval, StageApprovalState, StageState
 from bot.core.support import Support
 from bot.errors import ConfigError, Conflict
 from bot.store.checks import CLAIM_LEASE

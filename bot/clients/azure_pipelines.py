@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from bot.clients.azure_approvals import approvals_client
 from bot.clients.azure_devops import Organization
 from bot.core.images import PipelineReference
-from bot.core.rebuilds import Run, RunRequest, RunState, Stage, StageApproval, StageApprovalState, StageState
+from bot.core.runs import Run, RunRequest, RunState, Stage, StageApproval, StageApprovalState, StageState
 from bot.errors import NotFound
 
 RECENT = 50  # runs of a pipeline among which a lost one is looked for

@@ -5,10 +5,12 @@ from dataclasses import replace
 from bot.core.deciding import ATTEMPTS
 from bot.core.describing import describe
 from bot.core.images import ApprovalRules
+from bot.core.people import Person, Vote
 from bot.core.permissions import Permissions
 from bot.core.ports import Clock, Pipelines, Store, Wake
 from bot.core.reading import ReadService
-from bot.core.rebuilds import AuditEntry, Person, Rebuild, StageApproval, StageApprovalState, Vote, approval_counts
+from bot.core.rebuilds import AuditEntry, Rebuild, approval_counts
+from bot.core.runs import StageApproval, StageApprovalState
 from bot.errors import CommandError, Conflict, PeerError, PeerRefused
 
 APPROVED, REJECTED = StageApprovalState.APPROVED, StageApprovalState.REJECTED

@@ -9,10 +9,11 @@ from bot.core.conversations import Subject
 from bot.core.deciding import ATTEMPTS, DecideService
 from bot.core.describing import describe
 from bot.core.images import PlatformImage
+from bot.core.people import Person
 from bot.core.permissions import Permissions
 from bot.core.ports import Clock, Store, Wake
 from bot.core.reading import ReadService
-from bot.core.rebuilds import Cause, Person, Rebuild, State, approval_counts, new_id
+from bot.core.rebuilds import Cause, Rebuild, State, approval_counts, new_id
 from bot.errors import CommandError, Conflict
 
 

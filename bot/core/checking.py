@@ -14,8 +14,9 @@ from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest, Mode, PlatformImage
 from bot.core.meaning import Meaning
 from bot.core.order import parents_first
+from bot.core.people import Person
 from bot.core.ports import Clock, Store, Wake
-from bot.core.rebuilds import AuditEntry, Cause, Person, Rebuild, State, braked, new_id, until_open
+from bot.core.rebuilds import AuditEntry, Cause, Rebuild, State, braked, new_id, until_open
 from bot.core.timetable import Timetable
 from bot.errors import Conflict, PeerError
 

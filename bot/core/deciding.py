@@ -7,10 +7,11 @@ from bot.core.audit import system_entry
 from bot.core.conversations import Subject
 from bot.core.describing import describe
 from bot.core.images import PlatformImage
+from bot.core.people import Person, Vote, is_same
 from bot.core.permissions import Permissions
 from bot.core.ports import Clock, Pipelines, Store, Wake
 from bot.core.reading import ReadService
-from bot.core.rebuilds import Person, Rebuild, State, Vote, approval_counts, is_same, until_open
+from bot.core.rebuilds import Rebuild, State, approval_counts, until_open
 from bot.errors import CommandError, Conflict, Refused
 
 ATTEMPTS = 5  # how often a change is decided anew when somebody else was faster

@@ -9,7 +9,8 @@ from bot.core.audit import system_entry
 from bot.core.hints import Hints
 from bot.core.ports import Clock, Pipelines
 from bot.core.progress import Progress
-from bot.core.rebuilds import Rebuild, Run, RunState, Stage, State
+from bot.core.rebuilds import Rebuild, State
+from bot.core.runs import Run, RunState, Stage
 from bot.errors import PeerError, PeerRefused
 
 logger = logging.getLogger(__name__)

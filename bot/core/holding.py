@@ -7,10 +7,11 @@ from bot.core.checks import Status
 from bot.core.describing import describe
 from bot.core.holds import Hold, HoldKind
 from bot.core.images import Digest
+from bot.core.people import Person
 from bot.core.permissions import Permissions
 from bot.core.ports import Clock, Store, Wake
 from bot.core.reading import ReadService
-from bot.core.rebuilds import AuditEntry, Person, State
+from bot.core.rebuilds import AuditEntry, State
 from bot.errors import CommandError, Conflict
 
 

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from bot.core.durations import UNITS
 from bot.core.images import Digest
-from bot.core.rebuilds import Cause, Person, Rebuild, State
+from bot.core.people import Person
+from bot.core.rebuilds import Cause, Rebuild, State
 
 SHORTEST, LONGEST = timedelta(minutes=5), timedelta(days=365)
 

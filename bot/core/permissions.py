@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from bot.core.audit import system_entry
 from bot.core.images import PlatformImage
+from bot.core.people import Person, Vote, is_named
 from bot.core.ports import Clock, Members, Store
-from bot.core.rebuilds import AuditEntry, Person, Rebuild, State, Vote, is_named, until_open
+from bot.core.rebuilds import AuditEntry, Rebuild, State, until_open
 from bot.errors import CommandError, PeerError, Refused
 
 

@@ -20,7 +20,9 @@ from bot.core.images import (
     PublishedImage,
 )
 from bot.core.pages import Page
-from bot.core.rebuilds import AuditEntry, Person, Rebuild, Run, RunRequest, Stage, StageApproval, State
+from bot.core.people import Person
+from bot.core.rebuilds import AuditEntry, Rebuild, State
+from bot.core.runs import Run, RunRequest, Stage, StageApproval
 
 
 class Clock(Protocol):

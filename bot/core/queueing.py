@@ -13,8 +13,9 @@ from bot.core.meaning import Meaning
 from bot.core.order import Order
 from bot.core.ports import Clock, Pipelines, Store
 from bot.core.progress import Progress
-from bot.core.rebuilds import ENDED, Cause, Rebuild, Run, RunRequest, State, new_id, until_open
+from bot.core.rebuilds import ENDED, Cause, Rebuild, State, new_id, until_open
 from bot.core.retagging import Retagging
+from bot.core.runs import Run, RunRequest
 from bot.errors import Conflict, PeerError, PeerUnavailable
 
 QUEUE_LEASE = timedelta(minutes=2)  # within it nobody else queues the same rebuild; longer than any call may take

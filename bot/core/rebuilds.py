@@ -17,7 +17,9 @@ from enum import StrEnum
 
 from bot.core.base_news import BaseNews
 from bot.core.findings import Comparison, ScanState, Severity
-from bot.core.images import ApprovalRules, Digest, PipelineReference, Version
+from bot.core.images import ApprovalRules, Digest, Version
+from bot.core.people import Person, Vote, is_same
+from bot.core.runs import Stage, StageApproval, StageApprovalState, StageState
 from bot.core.support import Support
 from bot.core.windows import Windows
 
@@ -69,83 +71,6 @@ class Cause(StrEnum):
     ROLLBACK = "rollback"  # no run: tags move in ECR, from approved straight to verifying
 
 
-class StageState(StrEnum):
-    """How far a stage of the pipeline is, in the words people see."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
-    """Somebody who acts. `id` is the Entra object id where Teams tells it; `mri` is what a mention needs."""
-
-    id: str
-    name: str
-    mri: str = ""
-    principal_name: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vote:
-    """One approval, given for the digest of its rebuild."""
-
-    person: Person
-    at: datetime
-    comment: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """One stage of a run, under the name that people see; `ref_name` is what Azure knows it by.
-
-    `approval_ids` are of what it waits for, or has waited for, before it began. `failed_step` and `log_id` are of the
-    step that broke it; empty and None when there is none.
-    """
-
-    name: str
-    state: StageState
-    ref_name: str = ""
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    attempt: int = 1
-    failed_step: str = ""
-    log_id: int | None = None
-    errors: tuple[str, ...] = ()
-    approval_ids: tuple[str, ...] = ()
-
-
-class StageApprovalState(StrEnum):
-    """What became of an approval; `ended` is one that nobody needs any more."""
-
-    PENDING = "pending"
-    APPROVED = "approved"
-    REJECTED = "rejected"
-    ENDED = "ended"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageApproval:
-    """What Azure Pipelines itself waits for before a stage, because an environment asks for it.
-
-    `votes` are given in Teams before Azure is answered; `decided_by` and `comment` are what Azure tells of the answer.
-    https://learn.microsoft.com/azure/devops/pipelines/process/approvals
-    """
-
-    id: str
-    stage: str = ""
-    state: StageApprovalState = StageApprovalState.PENDING
-    instructions: str = ""
-    approvers: tuple[str, ...] = ()
-    votes: tuple[Vote, ...] = ()
-    decided_by: str = ""
-    comment: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagMove:
     """A tag in ECR that a rollback moves from one digest to another."""
@@ -153,43 +78,6 @@ class TagMove:
     tag: str
     old: Digest
     new: Digest
-
-
-class RunState(StrEnum):
-    """A run of Azure Pipelines: build status and result in one word."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A run as Azure DevOps tells it. `number` is its name; `parameters` are its template parameters."""
-
-    id: int
-    number: str
-    url: str
-    project: str
-    state: RunState
-    parameters: dict[str, str]
-    queued_at: datetime | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """What a run is queued with: the template parameters of design and README, all strings."""
-
-    pipeline: PipelineReference
-    parameters: dict[str, str]
-
-    @property
-    def request_id(self) -> str:
-        return self.parameters["request_id"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,23 +260,10 @@ def is_id(word: str) -> bool:
     return len(word) == ID_LENGTH and set(word) <= set(ID_ALPHABET)
 
 
-def is_named(rules: ApprovalRules, person: Person) -> bool:
-    """Whether the catalog names this person as an approver, by object id or principal name.
-
-    Whoever is not named may still be a member of one of `rules.channels`: ask `Service.may_approve`.
-    """
-    return bool({person.id.lower(), person.principal_name.lower()} & rules.approvers)
-
-
 def is_forgotten(rules: ApprovalRules, rebuild: Rebuild, now: datetime) -> bool:
     """Whether those who may decide are to be reminded of a question: once, when the catalog says."""
     waits = rebuild.state is State.AWAITING_APPROVAL and rebuild.reminded_at is None
     return waits and rules.remind is not None and now - rebuild.created_at >= rules.remind
-
-
-def is_same(one: Person, other: Person) -> bool:
-    """Whether two acts are of one person. Teams' id tells when one activity came without the object id."""
-    return one.id == other.id or bool(one.mri and one.mri == other.mri)
 
 
 def approval_counts(rules: ApprovalRules, rebuild: Rebuild, person: Person) -> str | None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from bot.core.checker import Checker
 from bot.core.deciding import DecideService
 from bot.core.describing import describe
+from bot.core.people import Person
 from bot.core.permissions import Permissions
 from bot.core.ports import Clock, Pipelines, Store, Wake
 from bot.core.queueing import other_run
 from bot.core.reading import ReadService
-from bot.core.rebuilds import Person, Rebuild, State
+from bot.core.rebuilds import Rebuild, State
 from bot.errors import CommandError, Conflict, PeerRefused, PeerUnavailable
 
 

@@ -11,10 +11,11 @@ from bot.core.conversations import Subject
 from bot.core.deciding import ATTEMPTS
 from bot.core.describing import describe
 from bot.core.images import PlatformImage, Version
+from bot.core.people import Person
 from bot.core.permissions import Permissions
 from bot.core.ports import Clock, ImageRepository, Store, Wake
 from bot.core.reading import ReadService
-from bot.core.rebuilds import Cause, Person, Rebuild, State, new_id
+from bot.core.rebuilds import Cause, Rebuild, State, new_id
 from bot.core.rollbacks import Line
 from bot.errors import CommandError, Conflict, Refused
 

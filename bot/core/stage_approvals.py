@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from bot.core.ports import Pipelines
-from bot.core.rebuilds import Rebuild, Stage, StageApproval, StageApprovalState
+from bot.core.rebuilds import Rebuild
+from bot.core.runs import Stage, StageApproval, StageApprovalState
 from bot.errors import PeerRefused
 
 logger = logging.getLogger(__name__)

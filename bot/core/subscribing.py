@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from bot.core.conversations import Conversation
+from bot.core.people import Person
 from bot.core.ports import CardStore, Clock, Store
-from bot.core.rebuilds import AuditEntry, Person
+from bot.core.rebuilds import AuditEntry
 
 Wish = Callable[[Conversation], Conversation]
 

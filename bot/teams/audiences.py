@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping
 
 from bot.core.conversations import Conversation, ConversationKind
 from bot.core.images import ApprovalRules, PlatformImage
+from bot.core.people import Person, is_named
 from bot.core.permissions import Permissions
 from bot.core.ports import CardStore
-from bot.core.rebuilds import Person, Rebuild, approval_counts, is_named
+from bot.core.rebuilds import Rebuild, approval_counts
 from bot.errors import PeerError
 from bot.teams.cards.audience import Audience
 from bot.teams.roster import Roster

@@ -8,8 +8,9 @@ from bot.core.conversations import Conversation, Subject
 from bot.core.holds import in_force
 from bot.core.images import PlatformImage
 from bot.core.latency import WEEK, WEEKS, Latencies, latencies
+from bot.core.people import Person
 from bot.core.ports import CardStore, Clock
-from bot.core.rebuilds import Person, Rebuild, State
+from bot.core.rebuilds import Rebuild, State
 from bot.teams.audiences import Audiences
 from bot.teams.cards.audience import Audience
 from bot.teams.cards.card import Card

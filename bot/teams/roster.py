@@ -10,8 +10,8 @@ from typing import Any
 
 from bot.core.conversations import Conversation
 from bot.core.images import ApprovalRules
+from bot.core.people import Person
 from bot.core.ports import CardStore, Clock
-from bot.core.rebuilds import Person
 from bot.errors import BotError, NotFound, PeerUnavailable
 from bot.teams.cards.audience import one_of
 from bot.teams.connector import Connector, Connectors

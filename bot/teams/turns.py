@@ -12,8 +12,8 @@ from botbuilder.schema import Activity
 
 from bot.core.conversations import Conversation, ConversationKind
 from bot.core.losses import Losses
+from bot.core.people import Person
 from bot.core.ports import CardStore
-from bot.core.rebuilds import Person
 from bot.errors import BotError, CommandError, NotFound
 from bot.teams.adapter import tenant_of
 from bot.teams.cards.card import Card, arguments

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.core.images import PipelineReference
-from bot.core.rebuilds import Rebuild, StageState, State
+from bot.core.rebuilds import Rebuild, State
 from bot.core.runner import Pace
+from bot.core.runs import StageState
 from bot.demo.runs import Run
 from bot.web.azure_devops_hooks import PATH
 from tests.conftest import MONDAY, Bot, StartBot

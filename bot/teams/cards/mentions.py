@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from xml.sax.saxutils import escape
 
-from bot.core.rebuilds import Person
+from bot.core.people import Person
 from bot.teams.cards.formats import clean
 
 LONGEST_NAME = 60

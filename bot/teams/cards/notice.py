@@ -6,7 +6,8 @@ from datetime import datetime
 from xml.sax.saxutils import escape
 
 from bot.core.findings import ScanState
-from bot.core.rebuilds import Person, Rebuild, State
+from bot.core.people import Person
+from bot.core.rebuilds import Rebuild, State
 from bot.teams.cards.formats import age, clean
 from bot.teams.cards.mentions import call
 from bot.teams.cards.states import ending, sentence

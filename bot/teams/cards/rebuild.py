@@ -8,7 +8,8 @@ from microsoft_teams.cards.core import Action, CardElement, Container, Container
 from bot.core.conversations import Subject
 from bot.core.holds import Hold
 from bot.core.images import PlatformImage, Version
-from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, Vote, version_in
+from bot.core.people import Vote
+from bot.core.rebuilds import ENDED, WITH_RUN, Cause, Rebuild, State, version_in
 from bot.teams.cards import stage_approval
 from bot.teams.cards.audience import EVERYBODY, Audience, refresh, view
 from bot.teams.cards.card import Card, action_set, band, button, card, details, fitting, heading, line, link, run

@@ -3,7 +3,8 @@
 from microsoft_teams.cards.core import CardElement
 
 from bot.core.images import PlatformImage
-from bot.core.rebuilds import Rebuild, StageApproval
+from bot.core.rebuilds import Rebuild
+from bot.core.runs import StageApproval
 from bot.core.stage_approvals import DECIDED, told
 from bot.teams.cards.card import fitting, line, run
 from bot.teams.cards.formats import clean

@@ -9,7 +9,9 @@ from microsoft_teams.cards.core import CardElement, RichTextBlock, TextBlock, Te
 from bot.core.base_news import is_security_release
 from bot.core.checks import Status, Verdict
 from bot.core.images import Digest, PlatformImage
-from bot.core.rebuilds import ENDED, WINDOW_CLOSED, Cause, Person, Rebuild, Stage, StageState, State
+from bot.core.people import Person
+from bot.core.rebuilds import ENDED, WINDOW_CLOSED, Cause, Rebuild, State
+from bot.core.runs import Stage, StageState
 from bot.core.stage_approvals import rejection
 from bot.teams.cards.card import line, run
 from bot.teams.cards.formats import Safe, age, clean, duration, moment, time

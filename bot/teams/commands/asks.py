@@ -10,9 +10,10 @@ from bot.core.checking import CheckService
 from bot.core.conversations import Conversation
 from bot.core.deciding import DecideService
 from bot.core.holding import HoldService
+from bot.core.people import Person
 from bot.core.ports import Clock
 from bot.core.reading import ImageStatus, ReadService
-from bot.core.rebuilds import Person, is_id
+from bot.core.rebuilds import is_id
 from bot.core.retrying import RetryService
 from bot.core.rolling_back import RollbackService
 from bot.core.subscribing import SubscribeService

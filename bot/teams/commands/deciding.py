@@ -2,8 +2,9 @@
 
 from bot.core.asking import Requested
 from bot.core.describing import describe
-from bot.core.rebuilds import WINDOW_CLOSED, Rebuild, StageApproval, StageApprovalState, State
+from bot.core.rebuilds import WINDOW_CLOSED, Rebuild, State
 from bot.core.rolling_back import Wish
+from bot.core.runs import StageApproval, StageApprovalState
 from bot.errors import CommandError
 from bot.teams.cards.card import Card
 from bot.teams.cards.decided import decided_card
