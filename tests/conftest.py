@@ -17,6 +17,8 @@ from bot.catalog.catalog import Catalog, load
 from bot.config import read
 from bot.core.images import Digest, ImagePlatform
 from bot.demo.agent import ScriptedAgent
+from bot.demo.ecr import LocalEcr
+from bot.demo.registry import LocalRegistry
 from bot.demo.runs import AgentRun
 from bot.demo.world import FAST, PLATFORMS, LocalWorld
 from tests.peers import swagger
@@ -190,6 +192,22 @@ async def world(
     if azure_contract:
         problems, azure_contract.problems = azure_contract.problems, []
         assert problems == []
+
+
+@pytest.fixture
+async def registry(tmp_path: Path) -> AsyncIterator[LocalRegistry]:
+    """A registry of its own, empty."""
+    async with LocalRegistry(tmp_path) as registry:
+        yield registry
+
+
+@pytest.fixture
+async def ecr(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalEcr]:
+    """ECR on that registry, as what boto3 finds in its environment."""
+    async with LocalEcr(registry) as ecr:
+        for name, value in ecr.environment().items():
+            monkeypatch.setenv(name, value)
+        yield ecr
 
 
 @pytest.fixture

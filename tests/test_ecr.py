@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,20 +38,6 @@ SECRET = "AQoDYXdzEPT4-session-token"
 def built(name: str) -> BuiltImage:
     """An image that differs from others with another name."""
     return make_image([make_layer({"name": name})], labels={"name": name})
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[LocalRegistry]:
-    async with LocalRegistry(tmp_path) as registry:
-        yield registry
-
-
-@pytest.fixture
-async def ecr(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalEcr]:
-    async with LocalEcr(registry) as ecr:
-        for name, value in ecr.environment().items():
-            monkeypatch.setenv(name, value)
-        yield ecr
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from bot.core.findings import Finding, Scan, ScanState, Severity
 from bot.core.images import Digest
 from bot.demo.ecr import LocalEcr, LocalScan
 from bot.demo.image_builder import make_image, make_layer
-from bot.demo.registry import LocalRegistry
 from bot.errors import NotFound, PeerError, PeerRefused
 from tests.peers.registry import MemoryCache, Pauses, platform_image
 
@@ -23,14 +21,6 @@ TAG = f"{IMAGE.tag}-1.3.0"
 NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=24)
 PAGE = "https://security-tracker.debian.org/tracker/CVE-2026-1"
-
-
-@pytest.fixture
-async def ecr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalEcr]:
-    async with LocalRegistry(tmp_path) as registry, LocalEcr(registry) as ecr:
-        for name, value in ecr.environment().items():
-            monkeypatch.setenv(name, value)
-        yield ecr
 
 
 @pytest.fixture

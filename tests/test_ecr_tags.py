@@ -1,7 +1,6 @@
 """Moving tags in ECR: the client against the local ECR."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -21,20 +20,6 @@ OLD, NEW = f"{IMAGE.tag}-1.0.0", f"{IMAGE.tag}-1.1.0"
 
 def built(name: str, *, docker: bool = False) -> BuiltImage:
     return make_image([make_layer({"name": name})], labels={"name": name}, docker=docker)
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[LocalRegistry]:
-    async with LocalRegistry(tmp_path) as registry:
-        yield registry
-
-
-@pytest.fixture
-async def ecr(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalEcr]:
-    async with LocalEcr(registry) as ecr:
-        for name, value in ecr.environment().items():
-            monkeypatch.setenv(name, value)
-        yield ecr
 
 
 @pytest.fixture
